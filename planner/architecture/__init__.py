@@ -1,0 +1,1 @@
+"""A Hugging Face config.json -> ModelSpec, and parameters counted from it."""

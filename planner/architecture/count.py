@@ -1,0 +1,68 @@
+"""Parameters counted from shapes: total, active, by component."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from planner.architecture.spec import Layer, ModelSpec, Moe, Module, Parallel, Sublayer, layer_modules
+
+
+def counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
+    """Every leaf module of the model as trained with the number of times it occurs; a tied head's weight not at all."""
+    for module in (*spec.embeddings, *spec.head_extra, *spec.extra):
+        yield module, 1
+    for stack in spec.stacks:
+        for module in (*stack.before, *stack.after):
+            yield module, 1
+        for run in stack.runs:
+            for module in layer_modules(run.layer):
+                yield module, run.count
+    if spec.lm_head is not None:
+        yield spec.lm_head, 1
+
+
+def module_elements(spec: ModelSpec, module: Module) -> int:
+    """Elements that a module adds to the model: a tied head adds its bias only."""
+    return module.bias if spec.tied and module is spec.lm_head else module.elements
+
+
+def by_component(spec: ModelSpec) -> dict[str, int]:
+    """Parameters by component of the contract; tied weights once. Equal to the meta model minus its phantoms."""
+    counts: Counter[str] = Counter()
+    for module, times in counted_modules(spec):
+        counts[module.component] += times * module_elements(spec, module)
+    return {name: count for name, count in counts.items() if count}
+
+
+def total(spec: ModelSpec) -> int:
+    """Parameters of the base model as trained."""
+    return sum(by_component(spec).values())
+
+
+def checkpoint_total(spec: ModelSpec) -> int:
+    """Parameters of the published checkpoint: the model and its multi-token-prediction layers."""
+    return total(spec) + spec.mtp_parameters + spec.checkpoint_extra
+
+
+def active(spec: ModelSpec) -> int:
+    """Parameters that one token uses, expected under uniform routing; embedding and head included.
+
+    total - sum over MoE layers of expert_elements x (1 - top_k / slots), where slots = experts + zero experts.
+    """
+    idle = sum(run.count * _idle_experts(run.layer) for stack in spec.stacks for run in stack.runs)
+    return total(spec) - round(idle)
+
+
+def _idle_experts(layer: Layer) -> float:
+    return sum(_idle_of(sublayer) for sublayer in layer.sublayers)
+
+
+def _idle_of(sublayer: Sublayer) -> float:
+    mixer = sublayer.mixer
+    if isinstance(mixer, Parallel):
+        return sum(_idle_of(branch) for branch in mixer.branches)
+    if not isinstance(mixer, Moe):
+        return 0.0
+    elements = sum(module.elements for module in mixer.experts)
+    return elements * (1 - mixer.top_k / (mixer.expert_count + mixer.zero_experts))
