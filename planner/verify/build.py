@@ -1,0 +1,125 @@
+"""The real model on the meta device, with its adapters, then given fake storages."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from planner.verify.settings import TraceSettings
+
+DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
+    """Builds the causal language model (and PEFT's adapters) on the meta device: shapes and dtypes, no bytes.
+
+    Raises what transformers raises when it can't build the config.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = dict(config)
+    model_type = values.pop("model_type")
+    library_config = AutoConfig.for_model(model_type, **values)
+    cut_depth(library_config, settings.layers_override)
+    # The Trainer sets use_cache to False before it trains (transformers/trainer.py, `_inner_training_loop`'s set-up):
+    # with it the keys and values of every layer would live in a DynamicCache.
+    library_config.use_cache = False
+    text_config = library_config.get_text_config()
+    text_config.use_cache = False
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModelForCausalLM.from_config(
+            library_config,
+            dtype=getattr(torch, settings.weights_dtype),
+            attn_implementation=attention_name(settings),
+            **experts_choice(settings),
+        )
+        model = choose_trainable(model, settings)
+    model.train()
+    return model
+
+
+def experts_choice(settings: TraceSettings) -> dict[str, str]:
+    """Left open, transformers takes grouped_mm where the class can (modeling_utils.py, `get_correct_experts_implementation`)."""
+    chosen = settings.experts_implementation
+    return {} if chosen is None else {"experts_implementation": chosen}
+
+
+def attention_name(settings: TraceSettings) -> str:
+    """The key in transformers' attention table: flash attention is our own entry, as its package isn't needed here."""
+    return "trainfit_flash" if settings.attention == "flash_attention" else settings.attention
+
+
+def cut_depth(library_config: Any, layers: int | None) -> None:
+    """Keeps the first `layers` blocks, and of every per-layer list its head."""
+    if layers is None:
+        return
+    text_config = library_config.get_text_config()
+    name = next(name for name in DEPTH_NAMES if hasattr(text_config, name))
+    depth = getattr(text_config, name)
+    for key, value in list(vars(text_config).items()):
+        if isinstance(value, list) and len(value) == depth:
+            setattr(text_config, key, value[:layers])
+    setattr(text_config, name, layers)
+
+
+def choose_trainable(model: nn.Module, settings: TraceSettings) -> nn.Module:
+    """Marks what is trained; adapters are added here, still on the meta device (PEFT can't do it in a fake mode)."""
+    if settings.method in ("lora", "dora"):
+        return add_adapters(model, settings)
+    if settings.method == "freeze":
+        train_last_layers(model, settings.trainable_layers)
+    return model
+
+
+def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
+    """PEFT's LoRA or DoRA; float32 adapters over a 16-bit base are its default (`autocast_adapter_dtype`)."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = settings.target_modules
+    lora = LoraConfig(
+        r=settings.lora_rank,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=settings.method == "dora",
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)  # pyright: ignore[reportArgumentType]
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, settings.adapter_dtype))
+    return adapted
+
+
+def block_list(model: nn.Module) -> nn.ModuleList:
+    """The list of transformer blocks: the longest module list of the model."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len)
+
+
+def train_last_layers(model: nn.Module, layers: int) -> None:
+    """Freezes everything, then trains the last `layers` blocks (embedding, head and final norm stay frozen)."""
+    model.requires_grad_(False)
+    for block in list(block_list(model))[-layers:]:
+        block.requires_grad_(True)
+
+
+def give_fake_storages(model: nn.Module) -> None:
+    """Replaces each meta parameter and buffer by an empty one; call it inside a fake mode. Tied ones share one."""
+    replaced: dict[int, Any] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):  # pyright: ignore[reportPrivateUsage]
+            for name, tensor in table.items():
+                if tensor is not None:
+                    table[name] = replaced.setdefault(id(tensor), fake_like(tensor))
+
+
+def fake_like(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty tensor of the same shape, dtype and role."""
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty

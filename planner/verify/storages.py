@@ -1,0 +1,156 @@
+"""Follows every storage from its birth to the finalizer of its last owner."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from planner.verify.scratch import scratch_bytes
+
+NO_MODULE = ""
+
+
+@dataclass(slots=True)
+class StorageRecord:
+    """One storage: `born` and `died` are instants (event numbers); `died` is None while it lives."""
+
+    bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    op: str
+    module: str
+    moment: str
+    in_backward_node: bool
+    born: int
+    died: int | None = None
+    death_moment: str = ""
+    died_in_backward_node: bool = False
+    label: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What ran when the event happened."""
+
+    moment: str
+    module: str
+    op: str
+
+
+class StorageTracker(TorchDispatchMode):
+    """A dispatch mode above the fake mode: each op's outputs are looked at, each new untyped storage is registered once.
+
+    `torch.UntypedStorage` objects live exactly as long as the C++ storage behind them, so a weakref finalizer on it
+    is its death. Every birth and death advances the clock by one.
+    """
+
+    def __init__(self, rounding_bytes: int, library_scratch: bool) -> None:
+        super().__init__()
+        self.rounding_bytes = rounding_bytes
+        self.library_scratch = library_scratch
+        self.records: list[StorageRecord] = []
+        self.instants: list[Instant] = []
+        self.deltas: list[tuple[int, int]] = []
+        self.moment = "load"
+        self.op = "load"
+        self.module_stack: list[tuple[str, bool]] = []
+        self.module_of_sequence: dict[int, str] = {}
+        self.parameter_storages: set[int] = set()
+        self._record_of: weakref.WeakKeyDictionary[Any, StorageRecord] = weakref.WeakKeyDictionary()
+        self._backward_module = NO_MODULE
+
+    # -- births and deaths -------------------------------------------------------------------------------------------
+
+    def register(self, tensor: torch.Tensor, note: str = "") -> StorageRecord | None:
+        """The record of the tensor's storage, made now if it is new; None for storages without bytes."""
+        if tensor.device.type == "meta" and not is_fake(tensor):
+            return None
+        storage = tensor.untyped_storage()
+        known = self._record_of.get(storage)
+        if known is not None:
+            return known
+        size = self.rounded(storage.nbytes())
+        if size == 0:
+            return None
+        record = self._birth(size, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), note)
+        self._record_of[storage] = record
+        weakref.finalize(storage, self._death, record)
+        return record
+
+    def rounded(self, size: int) -> int:
+        """Bytes as the target's allocator hands them out."""
+        return -(-size // self.rounding_bytes) * self.rounding_bytes
+
+    def _birth(self, size: int, shape: tuple[int, ...], dtype: str, note: str) -> StorageRecord:
+        module, in_node = self.where()
+        born = self._tick(size, module)
+        record = StorageRecord(size, shape, dtype, self.op, module, self.moment, in_node, born, note=note)
+        self.records.append(record)
+        return record
+
+    def _death(self, record: StorageRecord) -> None:
+        module, in_node = self.where()
+        record.died = self._tick(-record.bytes, module)
+        record.death_moment, record.died_in_backward_node = self.moment, in_node
+
+    def _tick(self, delta: int, module: str) -> int:
+        self.instants.append(Instant(self.moment, module, self.op))
+        self.deltas.append((len(self.deltas), delta))
+        return len(self.deltas) - 1
+
+    def scratch(self, size: int, name: str) -> None:
+        """Bytes that a kernel takes and gives back inside one op."""
+        if size:
+            record = self._birth(self.rounded(size), (size,), "uint8", "allocated inside the kernel")
+            record.op = name
+            self._death(record)
+
+    # -- where we are ------------------------------------------------------------------------------------------------
+
+    def where(self) -> tuple[str, bool]:
+        """The module path now, and whether a backward node runs (False in a recomputed forward).
+
+        In backward the node's sequence number leads to the module that recorded it in forward; recomputation
+        runs with gradients enabled, under the module's own hooks.
+        """
+        node = torch._C._current_autograd_node()  # pyright: ignore
+        if node is None or torch.is_grad_enabled():
+            return (self.module_stack[-1][0] if self.module_stack else NO_MODULE), False
+        module = self.module_of_sequence.get(node._sequence_nr())  # pyright: ignore
+        if module is not None:
+            self._backward_module = module
+        return self._backward_module, True
+
+    def _remember_module(self) -> None:
+        if torch.is_grad_enabled() and self.module_stack:
+            sequence = torch._C._autograd._get_sequence_nr() - 1  # pyright: ignore
+            self.module_of_sequence[sequence] = self.module_stack[-1][0]
+
+    # -- the mode ----------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.op = func._schema.name.removeprefix("aten::")
+        self._remember_module()
+        result = func(*args, **(kwargs or {}))
+        note = ""
+        if self.op == "_to_copy" and args[0].untyped_storage()._cdata in self.parameter_storages:
+            note = "cast of a parameter"
+        for value in tree_iter(result):
+            if isinstance(value, torch.Tensor):
+                self.register(value, note)
+        if self.library_scratch:
+            self.scratch(scratch_bytes(self.op, args), f"{self.op} (scratch)")
+        return result
+
+
+def is_fake(tensor: torch.Tensor) -> bool:
+    """Whether it is a fake tensor (which reports its pretended device)."""
+    return isinstance(tensor, torch._subclasses.FakeTensor)  # pyright: ignore

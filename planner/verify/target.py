@@ -1,0 +1,191 @@
+"""What the target device would run where the CPU would run something else.
+
+Fake tensors live on a pretended CPU, because a CPU build of torch has no device guard for "cuda" and autograd needs
+one. Three things then differ from CUDA and are put right here: the attention kernel, dropout, and autocast's list of
+operations that go up to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+# aten/src/ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what CUDA's autocast computes in
+# float32 and the CPU's does not. Only those that language models call are listed.
+FLOAT32_ON_CUDA: set[Any] = {
+    F.layer_norm,
+    F.group_norm,
+    F.softmax,
+    F.log_softmax,
+    F.softplus,
+    F.normalize,
+    torch.layer_norm,
+    torch.softmax,
+    torch.log_softmax,
+    torch.Tensor.softmax,
+    torch.pow,
+    torch.Tensor.pow,
+    torch.Tensor.__pow__,
+    torch.rsqrt,
+    torch.Tensor.rsqrt,
+    torch.exp,
+    torch.Tensor.exp,
+    torch.log,
+    torch.Tensor.log,
+    torch.sum,
+    torch.Tensor.sum,
+    torch.cumsum,
+    torch.Tensor.cumsum,
+    torch.prod,
+    torch.Tensor.prod,
+}
+
+
+class CudaTarget(TorchFunctionMode):
+    """Sends the calls that CUDA answers differently to their CUDA form."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        replacement = REPLACEMENTS.get(func)
+        if replacement is not None:
+            return replacement(*args, **kwargs)
+        if func in FLOAT32_ON_CUDA and torch.is_autocast_enabled("cpu"):
+            args = tuple(up_to_float32(value) for value in args)
+        return func(*args, **kwargs)
+
+
+def up_to_float32(value: Any) -> Any:
+    """A 16-bit tensor in float32, anything else as it is."""
+    if isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+        return value.float()
+    return value
+
+
+def cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """CUDA's dropout keeps a boolean mask (aten/src/ATen/native/Dropout.cpp, `is_fused_kernel_acceptable`)."""
+    if not training or p == 0.0:
+        return input
+    return torch.native_dropout(input, p, True)[0]
+
+
+def cuda_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """The kernel that `scaled_dot_product_attention` picks on CUDA (transformers/cuda/sdp_utils.cpp): flash, else
+    memory-efficient, else math. q [b, a, s, d], k and v [b, k, s, d]."""
+    query, key, value = (lowered(tensor) for tensor in (query, key, value))
+    grouped = enable_gqa and query.shape[1] != key.shape[1]
+    if flash_accepts(query, key, value, attn_mask):
+        return flash(query, key, value, dropout_p, is_causal, scale)
+    if not grouped and efficient_accepts(query):
+        return efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
+    return torch.ops.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
+    )[0]
+
+
+def lowered(tensor: torch.Tensor) -> torch.Tensor:
+    """Attention is on autocast's 16-bit list."""
+    if torch.is_autocast_enabled("cpu"):
+        return tensor.to(torch.get_autocast_dtype("cpu"))
+    return tensor
+
+
+def flash_accepts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """16-bit, no mask, one head width up to 256 (sdp_utils.cpp, `can_use_flash_attention`)."""
+    one_width = query.shape[-1] == key.shape[-1] == value.shape[-1] <= 256
+    return mask is None and one_width and query.element_size() == 2
+
+
+def efficient_accepts(query: torch.Tensor) -> bool:
+    """Head widths aligned to 16 bytes; grouped queries are refused by the caller (`can_use_mem_efficient_attention`)."""
+    return query.shape[-1] * query.element_size() % 16 == 0
+
+
+def flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout_p: float, is_causal: bool, scale: float | None
+) -> torch.Tensor:
+    """Keeps q, k, v, the output and one float32 log-sum-exp a row; widths go up to a multiple of 8."""
+    width = query.shape[-1]
+    scale = width**-0.5 if scale is None else scale
+    if width % 8:
+        query, key, value = (F.pad(tensor, (0, 8 - width % 8)) for tensor in (query, key, value))
+    output = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, dropout_p, is_causal, False, scale=scale
+    )[0]
+    return output[..., :width] if width % 8 else output
+
+
+def efficient(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> torch.Tensor:
+    """The memory-efficient kernel; a boolean mask becomes an additive one in the query's dtype (`convert_boolean_attn_mask`),
+    kept for backward, its last dimension aligned to 16 (`pad_bias`)."""
+    if mask is not None:
+        mask = additive_mask(mask, query)
+    return torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
+    )[0]
+
+
+def additive_mask(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """The mask as the kernel takes it, seen over all batches and heads."""
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), float("-inf"))
+    length = mask.shape[-1]
+    if length % 16:
+        mask = F.pad(mask, (0, 16 - length % 16))[..., :length]
+    return mask.expand(query.shape[0], query.shape[1], mask.shape[-2], mask.shape[-1])
+
+
+REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    F.dropout: cuda_dropout,
+    F.scaled_dot_product_attention: cuda_attention,
+}
+
+
+def register_flash_attention() -> None:
+    """Puts flash attention, as the flash-attn package keeps memory, into transformers' tables as `trainfit_flash`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import flash_attention_mask
+
+    AttentionInterface.register("trainfit_flash", flash_package_attention)
+    AttentionMaskInterface.register("trainfit_flash", flash_attention_mask)
+
+
+def flash_package_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Same signature as transformers' attention functions; output [b, s, a, d]. Unequal widths: v is padded to q's
+    (transformers/integrations/flash_attention.py leaves that to the model; DeepSeek's model pads before the call)."""
+    width = value.shape[-1]
+    if width != query.shape[-1]:
+        value = F.pad(value, (0, query.shape[-1] - width))
+    output = flash(lowered(query), lowered(key), lowered(value), dropout, True, scaling)
+    return output[..., :width].transpose(1, 2), None

@@ -1,0 +1,135 @@
+"""The result of a trace: the curve of live bytes, and who is alive at any instant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from planner.verify.settings import TraceSettings
+from planner.verify.storages import Instant, StorageRecord
+
+TERMS = ("weights", "adapters", "gradients", "optimizer_states", "activations", "logits_and_loss", "temporaries")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One birth (`bytes` > 0) or death (`bytes` < 0)."""
+
+    instant: int
+    bytes: int
+    storage: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGroup:
+    """Storages alike: equal place (with the layer number as `*`), op, shape, dtype and term."""
+
+    term: str
+    module: str
+    op: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes_each: int
+    count: int
+    note: str
+
+    @property
+    def bytes(self) -> int:
+        return self.bytes_each * self.count
+
+
+@dataclass(slots=True)
+class Trace:
+    """The second optimizer step. `live_bytes[i]` is what lives after event i; instants before `first` are step one."""
+
+    settings: TraceSettings
+    layers: int
+    records: list[StorageRecord]
+    instants: list[Instant]
+    live_bytes: list[int]
+    first: int
+    last: int
+    seconds: float = 0.0
+    parameter_bytes: dict[str, int] = field(default_factory=lambda: {})
+
+    @property
+    def peak_instant(self) -> int:
+        return max(range(self.first, self.last), key=self.live_bytes.__getitem__)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.live_bytes[self.peak_instant]
+
+    @property
+    def peak_moment(self) -> str:
+        return self.instants[self.peak_instant].moment
+
+    @property
+    def peak_module(self) -> str:
+        return self.instants[self.peak_instant].module
+
+    @property
+    def bytes_by_term_at_peak(self) -> dict[str, int]:
+        return self.bytes_by_term(self.peak_instant)
+
+    @property
+    def moments(self) -> dict[str, int]:
+        """Highest live bytes of each moment."""
+        return {moment: self.live_bytes[instant] for moment, instant in self.moment_peaks().items()}
+
+    @property
+    def events(self) -> list[Event]:
+        """Births and deaths of the second step in order, for an allocator's replay; what lived before comes first."""
+        found = [Event(record.born, record.bytes, number) for number, record in enumerate(self.records)]
+        found += [
+            Event(record.died, -record.bytes, number)
+            for number, record in enumerate(self.records)
+            if record.died is not None
+        ]
+        return sorted((event for event in found if event.instant < self.last), key=lambda event: event.instant)
+
+    def moment_peaks(self) -> dict[str, int]:
+        """The instant of each moment's highest live bytes."""
+        peaks: dict[str, int] = {}
+        for instant in range(self.first, self.last):
+            moment = self.instants[instant].moment
+            best = peaks.get(moment)
+            if best is None or self.live_bytes[instant] > self.live_bytes[best]:
+                peaks[moment] = instant
+        return peaks
+
+    def alive(self, instant: int) -> list[StorageRecord]:
+        """Records of what lives after the event."""
+        return [r for r in self.records if r.born <= instant and (r.died is None or r.died > instant)]
+
+    def bytes_by_term(self, instant: int) -> dict[str, int]:
+        """Live bytes by ledger term, all terms present."""
+        totals = dict.fromkeys(TERMS, 0)
+        for record in self.alive(instant):
+            totals[self.term_of(record)] += record.bytes
+        return totals
+
+    def term_of(self, record: StorageRecord) -> str:
+        return record.label or "temporaries"
+
+    def live_at(self, instant: int) -> list[LiveGroup]:
+        """What is alive, equal storages of equal layers as one row with a count; largest first."""
+        counts: defaultdict[tuple[str, str, str, tuple[int, ...], str, int, str], int] = defaultdict(int)
+        for r in self.alive(instant):
+            counts[(self.term_of(r), starred(r.module), r.op, r.shape, r.dtype, r.bytes, r.note)] += 1
+        groups = [
+            LiveGroup(term, module, op, shape, dtype, size, count, note)
+            for (term, module, op, shape, dtype, size, note), count in counts.items()
+        ]
+        return sorted(groups, key=lambda group: -group.bytes)
+
+
+def starred(module: str) -> str:
+    """The path with every number as `*`, so that equal layers fall together."""
+    return ".".join("*" if part.isdigit() else part for part in module.split("."))
+
+
+def running_total(deltas: list[tuple[int, int]]) -> list[int]:
+    """Live bytes after each event."""
+    return list(accumulate(delta for _, delta in deltas))

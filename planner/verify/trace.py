@@ -1,0 +1,115 @@
+"""Traces one real training step of the real model without memory."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from planner.verify.build import block_list, build_model, give_fake_storages
+from planner.verify.settings import TraceSettings
+from planner.verify.step import TrainingStep, label, module_paths, no_garbage_collection
+from planner.verify.storages import StorageRecord, StorageTracker
+from planner.verify.target import CudaTarget, register_flash_attention
+from planner.verify.timeline import Trace, running_total
+
+
+def trace_step(config: dict[str, Any], settings: TraceSettings) -> Trace:
+    """Runs two optimizer steps of the model that `config` (a config.json) describes and reports the second.
+
+    Raises what transformers raises for a config it can't build, and torch's errors for an op that fake tensors can't
+    run.
+    """
+    started = time.perf_counter()
+    register_flash_attention()
+    model = build_model(config, settings)
+    tracker = StorageTracker(settings.rounding_bytes, settings.library_scratch and settings.target == "cuda")
+    with no_garbage_collection(), FakeTensorMode():
+        first = run_two_steps(model, settings, tracker)
+        last = len(tracker.deltas)
+    finish_labels(tracker.records, vocabulary(model), settings)
+    trace = Trace(
+        settings, len(block_list(model)), tracker.records, tracker.instants, running_total(tracker.deltas), first, last
+    )
+    trace.seconds = time.perf_counter() - started
+    return trace
+
+
+def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTracker) -> int:
+    """Returns the instant at which the second step begins."""
+    give_fake_storages(model)
+    register_parameters(model, tracker)
+    target = CudaTarget() if settings.target == "cuda" else contextlib.nullcontext()
+    step = TrainingStep(model, settings, tracker)
+    with module_paths(model, tracker), target, tracker:
+        step.run()
+        first = len(tracker.deltas)
+        step.run()
+    return first
+
+
+def register_parameters(model: nn.Module, tracker: StorageTracker) -> None:
+    """Weights and adapters exist before anything else."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in named:
+        tracker.module_stack = [(name.rpartition(".")[0], True)]
+        label(tracker, tensor, "adapters" if is_adapter(name) else "weights")
+        tracker.parameter_storages.add(tensor.untyped_storage()._cdata)
+    tracker.module_stack = []
+
+
+def is_adapter(name: str) -> bool:
+    """PEFT's own parameters carry `lora_` in their names."""
+    return "lora_" in name
+
+
+def vocabulary(model: nn.Module) -> int:
+    """Rows of the language-model head."""
+    return model.get_output_embeddings().weight.shape[0]  # pyright: ignore
+
+
+def finish_labels(records: list[StorageRecord], vocab_size: int, settings: TraceSettings) -> None:
+    """Gives each unlabelled storage its term, now that its whole life is known."""
+    for record in records:
+        if record.label is None:
+            record.label = term_by_life(record, vocab_size, settings)
+
+
+def term_by_life(record: StorageRecord, vocab_size: int, settings: TraceSettings) -> str:
+    """The contract's borders.
+
+    Logits, their upcasts and gradients are known by their last dimension and moment; what forward (or the
+    recomputed forward) made and backward still needed is an activation; a cast of a parameter, a backward node's
+    product and what died where it was born are temporaries.
+    """
+    if is_logits(record, vocab_size, settings):
+        return "logits_and_loss"
+    if record.note or record.in_backward_node or record.moment not in ("forward", "loss", "backward"):
+        return "temporaries"
+    return "activations" if needed_by_backward(record) else "temporaries"
+
+
+def needed_by_backward(record: StorageRecord) -> bool:
+    """Made in forward and dead after it, or made by a recomputed forward and freed by a backward node."""
+    if record.moment == "backward":
+        return record.died_in_backward_node
+    return record.death_moment not in ("forward", "loss")
+
+
+def is_logits(record: StorageRecord, vocab_size: int, settings: TraceSettings) -> bool:
+    """[.., V] with about one row a token, outside the optimizer."""
+    if record.moment not in ("loss", "backward") or not record.shape or record.shape[-1] != vocab_size:
+        return False
+    rows = 1
+    for dimension in record.shape[:-1]:
+        rows *= dimension
+    return settings.tokens - settings.micro_batch_size <= rows <= settings.tokens
+
+
+def torch_version() -> str:
+    """Which torch made the trace."""
+    return str(torch.__version__)
