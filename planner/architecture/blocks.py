@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal, TypeVar
+
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_VOCABULARY, Config
-from planner.architecture.spec import Attention, Layer, LayerRun, Mlp, Module, Sublayer, embedding, linear, rms_norm
+from planner.architecture.spec import (
+    Attention,
+    Component,
+    Layer,
+    LayerRun,
+    Mixer,
+    Mlp,
+    ModelSpec,
+    Module,
+    Stack,
+    Sublayer,
+    embedding,
+    linear,
+    rms_norm,
+)
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def runs_of(layers: list[Layer]) -> tuple[LayerRun, ...]:
@@ -27,10 +46,19 @@ def head_dim_of(config: Config, heads: int) -> int:
     return hidden // heads
 
 
-def heads_of(config: Config) -> tuple[int, int]:
-    """(query heads, key/value heads); the latter default to the former and must divide them."""
+def heads_of(config: Config, missing: int | Literal["query_heads", "required"] = "query_heads") -> tuple[int, int]:
+    """(query heads, key/value heads); the latter divide the former.
+
+    A null `num_key_value_heads` means as many as query heads. `missing` says what an absent field means: the same, a
+    class default of the library that is right for the model it names, or an error where that default names no model.
+    """
     heads = config.integer("num_attention_heads", maximum=MAXIMUM_HEADS)
-    key_value_heads = config.optional_integer("num_key_value_heads", maximum=MAXIMUM_HEADS) or heads
+    if "num_key_value_heads" in config or (missing == "required" and "num_key_value_heads" not in config.values):
+        key_value_heads = config.integer("num_key_value_heads", maximum=MAXIMUM_HEADS)
+    elif isinstance(missing, int) and "num_key_value_heads" not in config.values:
+        key_value_heads = config.integer("num_key_value_heads", missing, maximum=MAXIMUM_HEADS)
+    else:
+        key_value_heads = heads
     if heads % key_value_heads:
         raise config.error("num_key_value_heads", f"a divisor of num_attention_heads {heads}")
     return heads, key_value_heads
@@ -43,10 +71,11 @@ def grouped_attention(
     output_bias: bool = False,
     qk_norm: bool = False,
     window: int | None = None,
+    missing: int | Literal["query_heads", "required"] = "query_heads",
 ) -> Attention:
     """Llama's attention: q, k, v, o projections with grouped key/value heads, RoPE, optional per-head QK norms."""
     hidden = config.integer("hidden_size")
-    heads, key_value_heads = heads_of(config)
+    heads, key_value_heads = heads_of(config, missing)
     head_dim = head_dim_of(config, heads)
     return Attention(
         query_heads=heads,
@@ -62,18 +91,20 @@ def grouped_attention(
     )
 
 
-def gated_mlp(hidden: int, intermediate: int, *, bias: bool = False, activation: str = "silu") -> Mlp:
-    """Llama's MLP: down(act(gate(x)) * up(x))."""
+def gated_mlp(
+    hidden: int, intermediate: int, *, bias: bool = False, activation: str = "silu", component: Component = "mlp"
+) -> Mlp:
+    """Llama's MLP: down(act(gate(x)) * up(x)); shared experts count as their own component."""
     return Mlp(
         intermediate=intermediate,
-        gate=linear("gate_proj", hidden, intermediate, "mlp", bias),
-        up=linear("up_proj", hidden, intermediate, "mlp", bias),
-        down=linear("down_proj", intermediate, hidden, "mlp", bias),
+        gate=linear("gate_proj", hidden, intermediate, component, bias),
+        up=linear("up_proj", hidden, intermediate, component, bias),
+        down=linear("down_proj", intermediate, hidden, component, bias),
         activation=activation,
     )
 
 
-def pre_norm_layer(hidden: int, attention: Sublayer | Attention, feed_forward: Mlp | Sublayer) -> Layer:
+def pre_norm_layer(hidden: int, attention: Mixer | Sublayer, feed_forward: Mixer | Sublayer) -> Layer:
     """Llama's layer: RMSNorm -> attention, RMSNorm -> MLP, each added to the residual."""
     first = attention if isinstance(attention, Sublayer) else Sublayer(attention, rms_norm("input_layernorm", hidden))
     second = (
@@ -86,10 +117,77 @@ def pre_norm_layer(hidden: int, attention: Sublayer | Attention, feed_forward: M
 
 def token_embedding(config: Config) -> Module:
     """The token table [vocab_size, hidden_size]."""
-    return embedding("embed_tokens", config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY), config.integer("hidden_size"))
+    return embedding(
+        "embed_tokens", config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY), config.integer("hidden_size")
+    )
 
 
 def lm_head(config: Config, bias: bool = False) -> Module:
     """The output projection [vocab_size, hidden_size]."""
     vocabulary = config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY)
     return linear("lm_head", config.integer("hidden_size"), vocabulary, "lm_head", bias)
+
+
+def layers_by(keys: Sequence[Key], build: Callable[[Key], Layer]) -> list[Layer]:
+    """One layer per key; equal keys (a window, a layer type) share one layer, so that long models stay cheap."""
+    built = {key: build(key) for key in dict.fromkeys(keys)}
+    return [built[key] for key in keys]
+
+
+def layer_types_of(config: Config, accepted: tuple[str, ...], default: Callable[[int], str]) -> list[str]:
+    """`layer_types`, one name per layer, or the family's rule by layer index where the field is missing."""
+    layers = config.layers()
+    names = config.items("layer_types", layers)
+    if names is None:
+        return [default(index) for index in range(layers)]
+    if any(name not in accepted for name in names):
+        raise config.error("layer_types", f"a list of {', '.join(accepted)}")
+    return [str(name) for name in names]
+
+
+def windows_of(config: Config, window: int | None, default: Callable[[int], str]) -> list[int | None]:
+    """The sliding window of each layer, None for full attention, from `layer_types` or the family's rule."""
+    types = layer_types_of(config, ("full_attention", "sliding_attention"), default)
+    return [window if name == "sliding_attention" else None for name in types]
+
+
+def stored_dtype(config: Config) -> str | None:
+    """The checkpoint's dtype: what `quantization_config` packs it into, else `dtype` or `torch_dtype`, else None."""
+    if "quantization_config" in config:
+        packed = _packed_dtype(config.section("quantization_config"))
+        if packed is not None:
+            return packed
+    for name in ("dtype", "torch_dtype"):
+        if name in config:
+            return config.text(name)
+    return None
+
+
+def _packed_dtype(quantization: Config) -> str | None:
+    """`quant_method` and its bits as a dtype name (transformers utils/quantization_config.py)."""
+    method = quantization.text("quant_method", "") if "quant_method" in quantization else ""
+    if method in ("fp8", "fbgemm_fp8"):
+        return "float8"
+    if method == "mxfp4":
+        return "mxfp4"
+    if method == "bitsandbytes":
+        return "int4" if quantization.flag("load_in_4bit", False) else "int8"
+    bits = quantization.optional_integer("bits", maximum=64)
+    return {4: "int4", 8: "int8"}.get(bits or 0)
+
+
+def decoder(config: Config, layers: list[Layer], *, tied_by_default: bool = False) -> ModelSpec:
+    """A decoder of Llama's outline (token table, layers, final RMSNorm, head) around the given layers."""
+    hidden = config.integer("hidden_size")
+    tied = config.flag("tie_word_embeddings", tied_by_default)
+    return ModelSpec(
+        model_type=config.text("model_type"),
+        text=Stack("text", hidden, runs_of(layers), after=(rms_norm("norm", hidden),)),
+        embeddings=(token_embedding(config),),
+        vocabulary=config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY),
+        max_positions=config.optional_integer("max_position_embeddings"),
+        lm_head=lm_head(config),
+        tied=tied,
+        stored_dtype=stored_dtype(config),
+        assumed=config.assumed,
+    )
