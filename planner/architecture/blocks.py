@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_VOCABULARY, Config
@@ -77,17 +78,53 @@ def grouped_attention(
     hidden = config.integer("hidden_size")
     heads, key_value_heads = heads_of(config, missing)
     head_dim = head_dim_of(config, heads)
+    attention = projections(hidden, heads, key_value_heads, head_dim, qkv_bias=qkv_bias, output_bias=output_bias)
+    norms = (rms_norm("q_norm", head_dim), rms_norm("k_norm", head_dim)) if qk_norm else (None, None)
+    return replace(attention, window=window, q_norm=norms[0], k_norm=norms[1])
+
+
+def projections(
+    hidden: int,
+    heads: int,
+    key_value_heads: int,
+    head_dim: int,
+    *,
+    qkv_bias: bool = False,
+    output_bias: bool = False,
+    component: Component = "attention",
+) -> Attention:
+    """Attention with separate projections: q [heads x head_dim, hidden], k, v [key_value_heads x head_dim, hidden]."""
+    queries, keys = heads * head_dim, key_value_heads * head_dim
     return Attention(
         query_heads=heads,
         key_value_heads=key_value_heads,
         head_dim=head_dim,
-        q=linear("q_proj", hidden, heads * head_dim, "attention", qkv_bias),
-        k=linear("k_proj", hidden, key_value_heads * head_dim, "attention", qkv_bias),
-        v=linear("v_proj", hidden, key_value_heads * head_dim, "attention", qkv_bias),
-        o=linear("o_proj", heads * head_dim, hidden, "attention", output_bias),
-        q_norm=rms_norm("q_norm", head_dim) if qk_norm else None,
-        k_norm=rms_norm("k_norm", head_dim) if qk_norm else None,
-        window=window,
+        q=linear("q_proj", hidden, queries, component, qkv_bias),
+        k=linear("k_proj", hidden, keys, component, qkv_bias),
+        v=linear("v_proj", hidden, keys, component, qkv_bias),
+        o=linear("o_proj", queries, hidden, component, output_bias),
+    )
+
+
+def fused_projections(
+    hidden: int,
+    heads: int,
+    key_value_heads: int,
+    head_dim: int,
+    *,
+    qkv_bias: bool = False,
+    output_bias: bool = False,
+    component: Component = "attention",
+    names: tuple[str, str] = ("qkv_proj", "o_proj"),
+) -> Attention:
+    """Attention with one projection for query, key and value: [(heads + 2 key_value_heads) x head_dim, hidden]."""
+    width = (heads + 2 * key_value_heads) * head_dim
+    return Attention(
+        query_heads=heads,
+        key_value_heads=key_value_heads,
+        head_dim=head_dim,
+        qkv=linear(names[0], hidden, width, component, qkv_bias),
+        o=linear(names[1], heads * head_dim, hidden, component, output_bias),
     )
 
 
@@ -100,6 +137,24 @@ def gated_mlp(
         gate=linear("gate_proj", hidden, intermediate, component, bias),
         up=linear("up_proj", hidden, intermediate, component, bias),
         down=linear("down_proj", intermediate, hidden, component, bias),
+        activation=activation,
+    )
+
+
+def plain_mlp(
+    hidden: int,
+    intermediate: int,
+    *,
+    bias: bool = True,
+    activation: str,
+    component: Component = "mlp",
+    names: tuple[str, str] = ("fc1", "fc2"),
+) -> Mlp:
+    """The MLP of the first transformers: down(act(up(x)))."""
+    return Mlp(
+        intermediate=intermediate,
+        up=linear(names[0], hidden, intermediate, component, bias),
+        down=linear(names[1], intermediate, hidden, component, bias),
         activation=activation,
     )
 
@@ -176,18 +231,43 @@ def _packed_dtype(quantization: Config) -> str | None:
     return {4: "int4", 8: "int8"}.get(bits or 0)
 
 
-def decoder(config: Config, layers: list[Layer], *, tied_by_default: bool = False) -> ModelSpec:
-    """A decoder of Llama's outline (token table, layers, final RMSNorm, head) around the given layers."""
+def filled(config: Config, **defaults: int | str | bool) -> Config:
+    """The config with the library's class defaults for fields that are absent, each recorded as assumed.
+
+    A field that is there and null stays null: classes read null by rules of their own.
+    """
+    absent = {name: value for name, value in defaults.items() if name not in config.values}
+    config.assumed.update({f"{config.path}.{name}" if config.path else name: value for name, value in absent.items()})
+    return replace(config, values={**config.values, **absent})
+
+
+def text_of(config: Config) -> Config:
+    """The level with the text model's fields: `text_config`, or the config itself in the older flat form."""
+    return config.section("text_config") if "text_config" in config else config
+
+
+def decoder(
+    config: Config,
+    layers: list[Layer],
+    *,
+    tied_by_default: bool = False,
+    norm: Callable[[str, int], Module] = rms_norm,
+    top: Config | None = None,
+) -> ModelSpec:
+    """A decoder of Llama's outline (token table, layers, final norm, head) around the given layers.
+
+    `top` is the outer level of a composite config: transformers 5 reads model_type, tying and dtype there.
+    """
+    top = top or config
     hidden = config.integer("hidden_size")
-    tied = config.flag("tie_word_embeddings", tied_by_default)
     return ModelSpec(
-        model_type=config.text("model_type"),
-        text=Stack("text", hidden, runs_of(layers), after=(rms_norm("norm", hidden),)),
+        model_type=top.text("model_type"),
+        text=Stack("text", hidden, runs_of(layers), after=(norm("norm", hidden),)),
         embeddings=(token_embedding(config),),
         vocabulary=config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY),
         max_positions=config.optional_integer("max_position_embeddings"),
         lm_head=lm_head(config),
-        tied=tied,
-        stored_dtype=stored_dtype(config),
+        tied=top.flag("tie_word_embeddings", tied_by_default),
+        stored_dtype=stored_dtype(top) or stored_dtype(config),
         assumed=config.assumed,
     )

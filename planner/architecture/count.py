@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from planner.architecture.spec import Layer, ModelSpec, Moe, Module, Parallel, Sublayer, layer_modules
+from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Sublayer, layer_modules
 
 
 def counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:

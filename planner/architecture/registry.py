@@ -14,8 +14,6 @@ from planner.architecture.reader import Reader
 from planner.architecture.spec import ModelSpec
 
 
-
-
 @cache
 def readers() -> dict[str, Reader]:
     """model_type -> reader, collected from every file of `families` (each has a `READERS` dictionary)."""

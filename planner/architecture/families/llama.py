@@ -1,44 +1,15 @@
-"""LLaMA 1 to 3 and the families that kept its block: Mistral, Qwen 2 and 3 (dense), SmolLM, ...
+"""LLaMA 1 to 3 and the checkpoints that carry its model_type: Yi, TinyLlama, SmolLM2, SOLAR, DeepSeek-LLM, ...
 
-Source: transformers models/llama, mistral, qwen2, qwen3 (modeling files); arXiv 2302.13971, 2310.06825, 2407.10671.
+Source: transformers models/llama; arXiv 2302.13971, 2307.09288.
 """
 
 from __future__ import annotations
 
-from planner.architecture.blocks import gated_mlp, grouped_attention, lm_head, pre_norm_layer, runs_of, token_embedding
+from planner.architecture.blocks import decoder as assemble
+from planner.architecture.blocks import gated_mlp, grouped_attention, pre_norm_layer
 from planner.architecture.config import Config
 from planner.architecture.reader import Reader
-from planner.architecture.spec import Layer, ModelSpec, Stack, rms_norm
-
-
-def assemble(config: Config, layers: list[Layer], *, tied_by_default: bool = False) -> ModelSpec:
-    """A decoder of Llama's outline (token table, layers, final RMSNorm, head) around the given layers."""
-    hidden = config.integer("hidden_size")
-    tied = config.flag("tie_word_embeddings", tied_by_default)
-    return ModelSpec(
-        model_type=config.text("model_type"),
-        text=Stack("text", hidden, runs_of(layers), after=(rms_norm("norm", hidden),)),
-        embeddings=(token_embedding(config),),
-        vocabulary=config.integer("vocab_size"),
-        max_positions=config.optional_integer("max_position_embeddings"),
-        lm_head=lm_head(config),
-        tied=tied,
-        stored_dtype=stored_dtype(config),
-        assumed=config.assumed,
-    )
-
-
-def stored_dtype(config: Config) -> str | None:
-    """The checkpoint's dtype: `dtype`, or the older `torch_dtype`; None when neither is there."""
-    for name in ("dtype", "torch_dtype"):
-        if name in config:
-            return config.text(name)
-    return None
-
-
-def window_of(config: Config) -> int | None:
-    """Mistral's sliding window: null or missing means full attention."""
-    return config.optional_integer("sliding_window")
+from planner.architecture.spec import ModelSpec
 
 
 def read_llama(config: Config) -> ModelSpec:

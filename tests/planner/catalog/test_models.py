@@ -1,0 +1,94 @@
+"""The catalogue of models, and the table test: every model of it counts exactly, or its row says why not."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.architecture.count import active, by_component, total
+from planner.architecture.registry import read_config, readers
+from planner.catalog.models import (
+    CatalogModel,
+    UnknownModel,
+    all_models,
+    find_models,
+    model,
+    siblings,
+)
+
+MODELS = all_models()
+
+
+def modelled(entry: CatalogModel) -> bool:
+    return entry.config["model_type"] in readers()
+
+
+def expected_total(entry: CatalogModel) -> int:
+    """The library's own count, or that of a class of the same shape, or the published integer where neither builds."""
+    expected = entry.meta_total or entry.meta_proxy_total or entry.published
+    assert expected is not None
+    return expected
+
+
+@pytest.mark.parametrize("entry", [entry for entry in MODELS if modelled(entry)], ids=lambda entry: entry.id)
+def test_every_model_counts_exactly(entry: CatalogModel) -> None:
+    spec = read_config(entry.config)
+    if entry.explained is None:
+        assert total(spec) + spec.phantoms == expected_total(entry)
+    counts = by_component(spec)
+    assert sum(counts.values()) == total(spec)
+    if entry.meta_embedding is not None:
+        assert counts.get("embedding", 0) == entry.meta_embedding
+    if entry.meta_vision is not None:
+        assert counts.get("vision", 0) == entry.meta_vision
+    if entry.meta_active is not None:
+        assert active(spec) == entry.meta_active
+
+
+def test_every_published_integer_is_met_or_reconciled() -> None:
+    for entry in MODELS:
+        if entry.published_kind != "exact" or entry.published is None or entry.explained is not None:
+            continue
+        explained = sum(part.params for part in entry.reconciliation)
+        assert expected_total(entry) + explained == entry.published, entry.id
+
+
+def test_ids_are_unique_and_found_in_any_case() -> None:
+    assert len({entry.id.casefold() for entry in MODELS}) == len(MODELS)
+    assert model("QWEN/qwen3-0.6b").id == "Qwen/Qwen3-0.6B"
+
+
+def test_part_of_an_id_is_not_guessed() -> None:
+    with pytest.raises(UnknownModel):
+        model("Qwen3-0.6B")
+
+
+def test_search_wants_every_word() -> None:
+    found = find_models("qwen3 8b").items
+    assert found
+    assert all("qwen3" in f"{entry.id} {entry.family}".lower() and "8b" in entry.id.lower() for entry in found)
+    assert find_models("no-such-model").items == ()
+
+
+def test_pages_join_to_the_whole() -> None:
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = find_models("", limit=100, cursor=cursor)
+        seen += [entry.id for entry in page.items]
+        if page.next_cursor is None:
+            break
+        cursor = page.next_cursor
+    assert seen == [entry.id for entry in MODELS]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_000])
+def test_limit_has_bounds(limit: int) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        find_models("", limit=limit)
+
+
+def test_siblings_are_smaller_and_of_the_family() -> None:
+    found = siblings("meta-llama/Llama-3.1-70B")
+    own = model("meta-llama/Llama-3.1-70B")
+    assert [entry.size for entry in found] == sorted((entry.size for entry in found), reverse=True)
+    assert all(entry.family == own.family and entry.size < own.size for entry in found)
