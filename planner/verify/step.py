@@ -56,7 +56,9 @@ class TrainingStep:
         loss = self.compute_loss(batch)
         loss = loss / self.settings.gradient_accumulation_steps
         self.tracker.moment = "backward"
-        loss.backward()
+        # Not `loss.backward()`: that one goes through __torch_function__, which would switch the target mode off while
+        # checkpointed blocks are recomputed.
+        torch.autograd.backward(loss)
         del loss
         self.label_gradients()
 

@@ -7,7 +7,8 @@ operations that go up to float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -170,6 +171,28 @@ def register_flash_attention() -> None:
 
     AttentionInterface.register("trainfit_flash", flash_package_attention)
     AttentionMaskInterface.register("trainfit_flash", flash_attention_mask)
+
+
+@contextlib.contextmanager
+def unpacked_rows() -> Iterator[None]:
+    """Answers what fake tensors can't: whether position ids restart inside a row.
+
+    transformers/masking_utils.py `find_packed_sequence_indices` reads values to see that rows are not packed, and under
+    fake tensors assumes that they are, which would materialise a [1, 1, s, s] mask that a real step doesn't have. Its
+    own tensors are still made.
+    """
+    from transformers import masking_utils
+
+    original = masking_utils.find_packed_sequence_indices
+
+    def not_packed(position_ids: torch.Tensor) -> None:
+        original(position_ids)
+
+    masking_utils.find_packed_sequence_indices = not_packed
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = original
 
 
 def flash_package_attention(
