@@ -56,9 +56,7 @@ class TrainingStep:
         loss = self.compute_loss(batch)
         loss = loss / self.settings.gradient_accumulation_steps
         self.tracker.moment = "backward"
-        # Not `loss.backward()`: that one goes through __torch_function__, which would switch the target mode off while
-        # checkpointed blocks are recomputed.
-        torch.autograd.backward(loss)
+        loss.backward()
         del loss
         self.label_gradients()
 

@@ -8,57 +8,52 @@ operations that go up to float32.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
 # aten/src/ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what CUDA's autocast computes in
 # float32 and the CPU's does not. Only those that language models call are listed.
-FLOAT32_ON_CUDA: set[Any] = {
-    F.layer_norm,
-    F.group_norm,
-    F.softmax,
-    F.log_softmax,
-    F.softplus,
-    F.normalize,
-    torch.layer_norm,
-    torch.softmax,
-    torch.log_softmax,
-    torch.Tensor.softmax,
-    torch.pow,
-    torch.Tensor.pow,
-    torch.Tensor.__pow__,
-    torch.rsqrt,
-    torch.Tensor.rsqrt,
-    torch.exp,
-    torch.Tensor.exp,
-    torch.log,
-    torch.Tensor.log,
-    torch.sum,
-    torch.Tensor.sum,
-    torch.cumsum,
-    torch.Tensor.cumsum,
-    torch.prod,
-    torch.Tensor.prod,
-}
+FLOAT32_ON_CUDA: tuple[tuple[Any, str], ...] = (
+    *((F, name) for name in ("layer_norm", "group_norm", "softmax", "log_softmax", "softplus", "normalize")),
+    *((torch, name) for name in ("softmax", "log_softmax", "pow", "rsqrt", "exp", "log", "sum", "cumsum", "prod")),
+    *((torch.Tensor, name) for name in ("softmax", "pow", "__pow__", "rsqrt", "exp", "log", "sum", "cumsum", "prod")),
+)
 
 
-class CudaTarget(TorchFunctionMode):
-    """Sends the calls that CUDA answers differently to their CUDA form."""
+@contextlib.contextmanager
+def cuda_target() -> Iterator[None]:
+    """Puts CUDA's forms in the place of the functions, for forward and for what backward recomputes.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        replacement = REPLACEMENTS.get(func)
-        if replacement is not None:
-            return replacement(*args, **kwargs)
-        if func in FLOAT32_ON_CUDA and torch.is_autocast_enabled("cpu"):
+    A TorchFunctionMode can't do it: it is switched off inside `backward()`, where checkpointed blocks run again.
+    """
+    with contextlib.ExitStack() as undo:
+        replace(undo, F, "dropout", cuda_dropout)
+        replace(undo, F, "scaled_dot_product_attention", cuda_attention)
+        for owner, name in FLOAT32_ON_CUDA:
+            replace(undo, owner, name, in_float32_under_autocast(getattr(owner, name)))
+        yield
+
+
+def replace(undo: contextlib.ExitStack, owner: Any, name: str, substitute: Callable[..., Any]) -> None:
+    """Sets the attribute and remembers the original."""
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, substitute)
+
+
+def in_float32_under_autocast(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its tensors up in float32 when autocast is on."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
             args = tuple(up_to_float32(value) for value in args)
-        return func(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    return call
 
 
 def up_to_float32(value: Any) -> Any:
@@ -156,12 +151,6 @@ def additive_mask(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     if length % 16:
         mask = F.pad(mask, (0, 16 - length % 16))[..., :length]
     return mask.expand(query.shape[0], query.shape[1], mask.shape[-2], mask.shape[-1])
-
-
-REPLACEMENTS: dict[Any, Callable[..., Any]] = {
-    F.dropout: cuda_dropout,
-    F.scaled_dot_product_attention: cuda_attention,
-}
 
 
 def register_flash_attention() -> None:

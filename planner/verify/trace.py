@@ -14,7 +14,7 @@ from planner.verify.build import block_list, build_model, give_fake_storages
 from planner.verify.settings import TraceSettings
 from planner.verify.step import TrainingStep, label, module_paths, no_garbage_collection
 from planner.verify.storages import StorageRecord, StorageTracker
-from planner.verify.target import CudaTarget, register_flash_attention, unpacked_rows
+from planner.verify.target import cuda_target, register_flash_attention, unpacked_rows
 from planner.verify.timeline import Trace, running_total
 
 
@@ -43,7 +43,7 @@ def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTra
     """Returns the instant at which the second step begins."""
     give_fake_storages(model)
     register_parameters(model, tracker)
-    target = CudaTarget() if settings.target == "cuda" else contextlib.nullcontext()
+    target = cuda_target() if settings.target == "cuda" else contextlib.nullcontext()
     step = TrainingStep(model, settings, tracker)
     with module_paths(model, tracker), unpacked_rows(), target, tracker:
         step.run()
