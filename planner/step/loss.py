@@ -1,0 +1,125 @@
+"""The output head and the loss, forward and backward, by the framework's own code.
+
+Bytes per logit (an element of [b, s, vocabulary]) at the highest instant, 16-bit weights:
+
+* full_logits, transformers (loss/loss_utils.py ForCausalLMLoss): 2 for the logits, 4 for the float32 copy, 4 for the
+  log-softmax = 10 forward; 4 log-softmax + 4 + 4 gradients = 12 backward.
+* chunked (torchtune modules/loss CEWithChunkedOutputLoss): the logits are made in chunks and stay; only one chunk's
+  float32 copy exists at a time.
+* fused_linear (Liger fused_linear_cross_entropy): logits exist for one chunk of tokens; the gradients of hidden
+  states and head are made in the forward pass.
+"""
+
+from __future__ import annotations
+
+from planner.architecture.spec import ModelSpec, Module, linear
+from planner.step.blocks import FLOAT32, Player
+from planner.step.sizes import TOKENS, Size, constant
+from planner.step.tape import NOTHING, StorageClass, Value, moved
+
+
+def play_head(player: Player, spec: ModelSpec, hidden: Value) -> Value:
+    """Final norm is done; this plays the head and the loss and returns the scalar loss."""
+    if player.rules.objective == "sequence_classification":
+        return _classification(player, spec, hidden)
+    head = spec.lm_head
+    if head is None:
+        return _scalar(player, hidden)
+    if player.rules.loss == "fused_linear":
+        return _fused_linear(player, head, hidden)
+    if player.rules.loss == "chunked":
+        return _chunked(player, spec, head, hidden)
+    return _full_logits(player, spec, head, hidden)
+
+
+def _scalar(player: Player, source: Value) -> Value:
+    loss = player.tape.value("loss", constant(1), FLOAT32, True)
+    player.tape.record("mean", loss, reads=(source,), gradients=((source, True),))
+    return loss
+
+
+def _classification(player: Player, spec: ModelSpec, hidden: Value) -> Value:
+    score = linear("score", spec.hidden, player.rules.num_labels, "lm_head")
+    trained = Player(player.tape, player.rules, trains_base=True)
+    return _scalar(player, trained.linear(score, hidden))
+
+
+def _full_logits(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Value:
+    tape = player.tape
+    tape.term = "logits_and_loss"
+    logits = player.linear(head, hidden)
+    seen = _capped(player, logits) if spec.logit_softcap else logits
+    wide = tape.cast(seen, FLOAT32, "float32 logits")
+    loss = _cross_entropy(player, wide)
+    tape.touch(logits, seen)
+    tape.term = None
+    return loss
+
+
+def _capped(player: Player, logits: Value) -> Value:
+    """logits / cap, tanh (keeps its result), times cap (Gemma 2)."""
+    scaled = player.tape.elementwise("divide", (logits,), what="logits / cap")
+    bent = player.tape.elementwise("tanh", (scaled,), save_output=True, what="tanh of logits")
+    return player.tape.elementwise("times", (bent,), what="capped logits")
+
+
+def _cross_entropy(player: Player, logits: Value) -> Value:
+    """aten log_softmax keeps its result; nll_loss makes a dense gradient of the same size."""
+    tape = player.tape
+    log_probabilities = tape.value("log-softmax", logits.elements, FLOAT32, True)
+    tape.record(
+        "log_softmax", log_probabilities, reads=(logits,), saves=(log_probabilities,), gradients=((logits, True),)
+    )
+    tape.add_work("loss", "loss", FLOAT32, NOTHING, moved(logits, logits) * 2, moved(logits, logits) * 2)
+    loss = tape.value("loss", constant(1), FLOAT32, True)
+    tape.record(
+        "nll_loss", loss, reads=(log_probabilities,), saves=(log_probabilities,),
+        gradients=((log_probabilities, True),),
+    )  # fmt: skip
+    tape.touch(logits)
+    return loss
+
+
+def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Value:
+    """Logits of all chunks stay in 16 bit; each chunk's float32 copy and its gradient live while it is worked on."""
+    tape, chunks = player.tape, player.rules.loss_chunks
+    tape.term = "logits_and_loss"
+    logits = player.linear(head, hidden)
+    rows = Size({(f"t/{chunks}",): spec.vocabulary})
+    copies = tuple(tape.temporary("float32 logits of one chunk", rows, FLOAT32) for _ in range(2))
+    loss = tape.value("loss", constant(1), FLOAT32, True)
+    tape.record(
+        "chunked cross-entropy", loss, reads=(logits,), saves=(logits,), gradients=((logits, True),),
+        forward_temporaries=copies, backward_temporaries=copies,
+    )  # fmt: skip
+    tape.add_work("loss", "loss", FLOAT32, NOTHING, moved(logits) * 4, moved(logits) * 4)
+    tape.term = None
+    return loss
+
+
+def _fused_linear(player: Player, head: Module, hidden: Value) -> Value:
+    """Liger: chunk of next_power_of_2(ceil(b*s / ceil(vocabulary / hidden))) tokens; gradients made in forward."""
+    tape, rules = player.tape, player.rules
+    vocabulary, width = head.outputs, head.inputs
+    chunk = Size({(f"p/{-(-vocabulary // width)}",): vocabulary})
+    working = [tape.temporary("logits of one chunk", chunk, rules.compute_width)]
+    working = [StorageClass(kind.what, kind.bytes, "logits_and_loss") for kind in working]
+    gradient = tape.value("gradient of the hidden states", TOKENS * width, rules.compute_width, False)
+    tape.record("fused gradient", gradient, reads=(hidden,))
+    kept = [gradient]
+    if player.trains_base:
+        weight = tape.value("gradient of the head, made in forward", constant(head.weight_elements), rules.weights_width, False)
+        tape.record("fused head gradient", weight, reads=(hidden,))
+        kept.append(weight)
+        working.append(StorageClass("head gradient of one chunk", constant(head.weight_elements * rules.compute_width), "temporaries"))
+    loss = tape.value("loss", constant(1), FLOAT32, True)
+    tape.record(
+        "fused linear cross-entropy", loss, reads=(hidden, *kept), saves=tuple(kept), gradients=((hidden, False),),
+        forward_temporaries=tuple(working),
+        weight_gradient=player.weight_gradient(head) if player.trains_base else (),
+    )  # fmt: skip
+    flops = TOKENS * (2 * head.weight_elements)
+    products = 1 + int(player.trains_base)
+    tape.add_work(head.name, "matmul", rules.compute_width, flops, moved(hidden), moved(hidden), flops * products)
+    tape.add_work("loss", "loss", FLOAT32, NOTHING, TOKENS * (vocabulary * 6), NOTHING)
+    return loss

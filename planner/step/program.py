@@ -1,0 +1,320 @@
+"""One training step of a whole model as a program: compiled once for a model and its rules, evaluated for any
+batch, sequence length and rank.
+
+A step is embedding, layers, head and loss, then the same backwards. Layers of a run are equal, so only its first and
+last layer can hold the highest instant: what is alive at layer i is linear in i (saved activations grow by a constant
+a layer, gradients shrink by a constant a layer), and a linear function is largest at an end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from planner.architecture.spec import Attention, Layer, LatentAttention, ModelSpec, Module, Parallel, Stack
+from planner.step.blocks import FLOAT32, INDEX, Player
+from planner.step.loss import play_head
+from planner.step.rules import StepRules
+from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
+from planner.step.sizes import TOKENS, S, Size, constant, maximum, rounded, values_for
+from planner.step.tape import NOTHING, StorageClass, Tape, Value, Work
+
+
+@dataclass(frozen=True, slots=True)
+class StepInstant:
+    """What is alive at one instant of the step, as (index of the storage class, how many)."""
+
+    moment: str
+    operation: str
+    live: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgram:
+    """A compiled step: the instants that can be the highest, and the work with how often it is done."""
+
+    kinds: tuple[StorageClass, ...]
+    instants: tuple[StepInstant, ...]
+    work: tuple[tuple[Work, int, int], ...]
+    variables: frozenset[str]
+
+    def storage_bytes(self, batch: Any, sequence: Any, rank: Any, rounding_bytes: int) -> list[Any]:
+        """Bytes of one storage of each class, rounded as the allocator rounds. Ints in, ints out; arrays likewise."""
+        values = values_for(self.variables, batch, sequence, rank)
+        return [rounded(kind.bytes.at(values), rounding_bytes) for kind in self.kinds]
+
+    def instant_bytes(self, sizes: list[Any]) -> list[Any]:
+        """Bytes alive at each instant."""
+        return [sum(sizes[index] * count for index, count in instant.live) for instant in self.instants]
+
+    def moment_bytes(self, sizes: list[Any]) -> dict[str, Any]:
+        """The highest bytes of each moment."""
+        highest: dict[str, Any] = {}
+        for instant, total in zip(self.instants, self.instant_bytes(sizes), strict=True):
+            highest[instant.moment] = maximum(highest[instant.moment], total) if instant.moment in highest else total
+        return highest
+
+
+@dataclass(slots=True)
+class _Assembly:
+    """Instants collected so far, by moment, with what outlives the blocks."""
+
+    always: Live
+    instants: list[tuple[str, Instant]] = field(default_factory=list[tuple[str, Instant]])
+
+    def add(self, moment: str, instants: tuple[Instant, ...], *around: Live) -> None:
+        base = sum(around, self.always.copy())
+        self.instants += [(moment, Instant(instant.operation, base + instant.live)) for instant in instants]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Equal layers with equal roles: their profile, what each keeps, and whether backward reaches them."""
+
+    count: int
+    forward: tuple[Instant, ...]
+    backward: tuple[Instant, ...]
+    saved: Live
+    gradients: Live
+    work: tuple[Work, ...]
+    recomputed: bool
+    reached: bool
+
+
+def times(live: Live, count: int) -> Live:
+    """The multiset `count` times."""
+    return Counter({kind: number * count for kind, number in live.items()}) if count else Counter()
+
+
+@lru_cache(maxsize=512)
+def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
+    """The program of one training step in the steady state (the second optimizer step).
+
+    Raises:
+        NotModelled: a block of the model has no program.
+    """
+    runs = list(_runs(spec, rules))
+    head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
+    embedding_gradient = _embedding_gradients(spec, rules)
+    all_gradients: Live = sum((times(run.gradients, run.count) for run in runs), head.gradients + embedding_gradient)
+    assembly = _Assembly(_always(spec, rules) + (all_gradients if rules.accumulate else Counter()))
+    saved_before = _forward_pass(assembly, runs)
+    assembly.add("loss", head.forward, saved_before)
+    later = Counter[StorageClass]()
+    assembly.add("loss", head.backward, saved_before)
+    if not rules.accumulate:
+        later += head.gradients
+    _backward_pass(assembly, runs, saved_before, later, accumulate=rules.accumulate)
+    _embedding_backward(assembly, embedding_gradient, all_gradients, rules)
+    work = [(item, run.count, 2 if run.recomputed else 1) for run in runs for item in run.work]
+    work += [(item, 1, 1) for item in head_tape.work]
+    return _compiled(assembly, work)
+
+
+def _reaches_head(rules: StepRules, spec: ModelSpec) -> bool:
+    return spec.text.layer_count > 0 or rules.trains_base
+
+
+def _always(spec: ModelSpec, rules: StepRules) -> Live:
+    """Alive during the whole step: the batch (ids, labels, mask) and, with RoPE, the model's cos and sin tables."""
+    live: Live = Counter({StorageClass("input ids, labels, mask", TOKENS * INDEX, "temporaries"): 3})
+    rotary = max((_rotary_width(run.layer) for run in spec.text.runs), default=0)
+    if rotary:
+        table = StorageClass("cos, sin", S * (rotary * rules.weights_width), "activations")
+        live[table] = 2
+    return live
+
+
+def _rotary_width(layer: Layer) -> int:
+    for sublayer in layer.sublayers:
+        mixers = [b.mixer for b in sublayer.mixer.branches] if isinstance(sublayer.mixer, Parallel) else [sublayer.mixer]
+        for mixer in mixers:
+            if isinstance(mixer, Attention) and mixer.position == "rope":
+                return mixer.rotary_dim or mixer.head_dim
+            if isinstance(mixer, LatentAttention):
+                return mixer.rope_dim
+    return 0
+
+
+def _forward_pass(assembly: _Assembly, runs: list[_Run]) -> Live:
+    saved: Live = Counter()
+    for run in runs:
+        assembly.add("forward", run.forward, saved, times(run.saved, run.count - 1 + int(run.recomputed)))
+        saved = saved + times(run.saved, run.count)
+    return saved
+
+
+def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, accumulate: bool) -> None:
+    for run in reversed(runs):
+        saved = saved - times(run.saved, run.count)
+        if not run.reached:
+            continue
+        own = int(run.recomputed)
+        last, first = run.count - 1, 0
+        for index in {last, first}:
+            done = Counter() if accumulate else times(run.gradients, last - index)
+            assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
+        if not accumulate:
+            later = later + times(run.gradients, run.count)
+
+
+def _embedding_gradients(spec: ModelSpec, rules: StepRules) -> Live:
+    """A dense gradient of each embedding table that is trained; a tied head's is the same tensor."""
+    live: Live = Counter()
+    if rules.trains_base:
+        for table in spec.embeddings:
+            kind = StorageClass("gradient of embeddings", constant(table.elements * rules.gradient_width), "gradients")
+            live[kind] += 1
+    return live
+
+
+def _embedding_backward(assembly: _Assembly, embedding: Live, everything: Live, rules: StepRules) -> None:
+    """The last node of backward: the table's dense gradient beside all others, and the hidden states' gradient."""
+    if not embedding:
+        return
+    live: Live = Counter() if rules.accumulate else everything.copy()
+    if rules.accumulate:
+        live = Counter({StorageClass(kind.what, kind.bytes, "temporaries"): count for kind, count in embedding.items()})
+    assembly.add("backward", (Instant("embedding", live),))
+
+
+# -- blocks ---------------------------------------------------------------------------------------------------------
+
+
+def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
+    """Runs of equal layers, split where the role changes: frozen and unreached, first trained one, the rest."""
+    stacks = [stack for stack in spec.encoders if spec.task == "seq2seq_lm"] + [spec.text]
+    total = sum(stack.layer_count for stack in stacks)
+    first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
+    position = 0
+    for stack in stacks:
+        for run in stack.runs:
+            for role, count in _roles(position, run.count, first_trained, rules):
+                yield _layer_run(stack, run.layer, rules, role, count)
+            position += run.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    trained: bool
+    input_gradient: bool
+
+
+def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iterator[tuple[_Role, int]]:
+    """Which layers of start .. start+count-1 are trained and whether their input wants a gradient."""
+    checkpointed = rules.checkpoint_every > 0
+    if rules.trains_base:
+        yield _Role(trained=True, input_gradient=True), count
+        return
+    if rules.has_adapters:
+        # Without checkpointing the first layer's input wants no gradient; with it, the library makes it want one
+        # (transformers modeling_utils.enable_input_require_grads, called by peft for checkpointed models).
+        if start == 0 and not checkpointed:
+            yield _Role(trained=False, input_gradient=False), 1
+            count -= 1
+        if count:
+            yield _Role(trained=False, input_gradient=True), count
+        return
+    frozen = min(count, max(0, first_trained - start))
+    if frozen:
+        yield _Role(trained=False, input_gradient=False), frozen
+    trained = count - frozen
+    if trained and start + frozen == first_trained:
+        yield _Role(trained=True, input_gradient=False), 1
+        trained -= 1
+    if trained:
+        yield _Role(trained=True, input_gradient=True), trained
+
+
+@lru_cache(maxsize=2048)
+def _layer_profile(
+    layer: Layer, hidden: int, rules: StepRules, role: _Role, checkpointed: bool
+) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live]:
+    tape = Tape()
+    player = Player(tape, rules, role.trained)
+    x = tape.value("layer input", TOKENS * hidden, _stream_width(rules), role.input_gradient)
+    y = x
+    for sublayer in layer.sublayers:
+        y = player.sublayer(sublayer, y)
+    kept: Live = Counter()
+    if checkpointed:
+        operations = [op for op in tape.operations if op.keep_recomputed] if rules.checkpointing != "full" else []
+        kept = _as_activations(storages_kept(tape, (x,), operations))
+    profile = simulate(tape, () if checkpointed else (x,), (y,), accumulate=rules.accumulate, stop_early=checkpointed)
+    plain = forward_only(tape, () if checkpointed else (x,), (y,))
+    return tape, profile, plain, kept
+
+
+def _as_activations(live: Live) -> Live:
+    return Counter({StorageClass("checkpoint: " + kind.what, kind.bytes, "activations"): n for kind, n in live.items()})
+
+
+def _stream_width(rules: StepRules) -> int:
+    return rules.weights_width
+
+
+def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int) -> _Run:
+    checkpointed = rules.checkpoint_every > 0 and rules.checkpointing != "none"
+    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, checkpointed)
+    work = tuple(tape.work)
+    reached = bool(profile.backward)
+    if not reached:
+        return _Run(count, plain, (), Counter(), Counter(), work, recomputed=False, reached=False)
+    if not checkpointed:
+        return _Run(count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True)
+    incoming: Live = Counter({StorageClass("gradient of activations", profile.output_bytes, "temporaries"): 1})
+    recomputation = tuple(Instant("recomputed " + i.operation, i.live + incoming) for i in profile.forward)
+    backward = prune((*recomputation, *profile.backward))
+    return _Run(count, plain, backward, kept, profile.gradients, work, recomputed=True, reached=True)
+
+
+def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
+    tape = Tape()
+    trained = rules.trains_base
+    player = Player(tape, rules, trained)
+    reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)
+    x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules), reached)
+    hidden = x
+    for module in spec.text.after:
+        hidden = player.norm(module, hidden) if module.kind.endswith("norm") else player.linear(module, hidden)
+    loss = play_head(player, spec, hidden)
+    profile = simulate(tape, (x,), (loss,), accumulate=rules.accumulate)
+    tied = rules.trains_base and spec.tied and spec.lm_head is not None
+    gradients = _without_head(profile.gradients, spec.lm_head, rules) if tied else profile.gradients
+    return tape, BlockProfile(profile.forward, profile.backward, profile.saved, gradients, profile.output_bytes)
+
+
+def _without_head(gradients: Live, head: Module | None, rules: StepRules) -> Live:
+    """A tied head's gradient is the embedding's own, counted there."""
+    assert head is not None
+    kind = StorageClass("gradient of weights", constant(head.weight_elements * rules.gradient_width), "gradients")
+    return gradients - Counter({kind: 1})
+
+
+# -- compiling ------------------------------------------------------------------------------------------------------
+
+
+def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepProgram:
+    by_moment: dict[str, list[Instant]] = {}
+    for moment, instant in assembly.instants:
+        by_moment.setdefault(moment, []).append(instant)
+    pruned = [(moment, instant) for moment, instants in by_moment.items() for instant in prune(instants)]
+    kinds = tuple(dict.fromkeys(kind for _, instant in pruned for kind in instant.live))
+    index = {kind: number for number, kind in enumerate(kinds)}
+    instants = tuple(
+        StepInstant(moment, instant.operation, tuple((index[kind], count) for kind, count in instant.live.items()))
+        for moment, instant in pruned
+    )
+    sizes = [kind.bytes for kind in kinds] + [size for item, _, _ in work for size in _work_sizes(item)]
+    variables = frozenset(variable for size in sizes for variable in size.variables)
+    return StepProgram(kinds, instants, tuple(work), variables)
+
+
+def _work_sizes(item: Work) -> tuple[Size, ...]:
+    return (item.flops, item.bytes, item.backward_flops, item.backward_bytes)
+
+
+__all__ = ["FLOAT32", "NOTHING", "StepProgram", "Value", "compile_step"]

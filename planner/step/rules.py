@@ -1,0 +1,95 @@
+"""What decides the shape of a step's program besides batch, sequence and rank: the hashable part of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from planner.architecture.spec import Module
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
+Kernel = Literal["eager", "fused", "math"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRules:
+    """The categorical settings of a run, resolved: nothing is left open.
+
+    `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
+    but the device has no fused backward, so that the full score matrix is kept. `checkpoint_every` is 0 for none and
+    1 for every layer. `accumulate` is True when gradients of an earlier micro-batch exist.
+    """
+
+    method: Literal["full", "lora", "qlora", "dora", "freeze"]
+    weights_dtype: str
+    compute_dtype: str
+    gradient_dtype: str
+    adapter_dtype: str = "float32"
+    targets: tuple[str, ...] | None = None
+    saved_modules: tuple[str, ...] = ()
+    dropout: bool = False
+    scheme: Literal["nf4", "int8"] | None = None
+    kernel: Kernel = "fused"
+    checkpointing: Literal["none", "full", "selective_op", "selective_attention"] = "none"
+    checkpoint_every: int = 0
+    loss: Literal["full_logits", "chunked", "fused_linear"] = "full_logits"
+    loss_chunks: int = 8
+    framework: str = "transformers"
+    accumulate: bool = False
+    trainable_layers: int = 0
+    objective: str = "causal_lm"
+    num_labels: int = 2
+
+    @property
+    def weights_width(self) -> int:
+        """Bytes of one weight that is not quantised."""
+        return BYTES[self.weights_dtype]
+
+    @property
+    def compute_width(self) -> int:
+        """Bytes of one activation inside matrix products."""
+        return BYTES[self.compute_dtype]
+
+    @property
+    def adapter_width(self) -> int:
+        """Bytes of one adapter weight."""
+        return BYTES[self.adapter_dtype]
+
+    @property
+    def gradient_width(self) -> int:
+        """Bytes of one element of a base parameter's gradient."""
+        return BYTES[self.gradient_dtype]
+
+    @property
+    def autocast(self) -> bool:
+        """Whether matrix products run in another dtype than the stored weights (torch.autocast)."""
+        return self.weights_dtype != self.compute_dtype
+
+    @property
+    def trains_base(self) -> bool:
+        """Whether every base parameter is trained."""
+        return self.method == "full"
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether low-rank adapters are trained."""
+        return self.method in {"lora", "qlora", "dora"}
+
+    def adapts(self, module: Module) -> bool:
+        """Whether an adapter sits on this module: an nn.Linear that is targeted; never the output head by all-linear.
+
+        Source: peft/tuners/tuners_utils.py `_maybe_include_all_linear_layers` leaves the output embedding out.
+        """
+        if not self.has_adapters or module.kind != "linear" or module.name in self.saved_modules:
+            return False
+        if self.targets is None:
+            return module.component not in {"lm_head", "router"} or module.name in {"router_linear"}
+        return module.name.rsplit(".", 1)[-1] in self.targets or module.name in self.targets
+
+    def quantises(self, module: Module) -> bool:
+        """Whether bitsandbytes stores this module in 4 or 8 bit: every nn.Linear but the output head.
+
+        Source: transformers/integrations/bitsandbytes.py `replace_with_bnb_linear` with the default
+        modules_to_not_convert, which holds the output embedding.
+        """
+        return self.method == "qlora" and module.kind == "linear" and module.component != "lm_head"

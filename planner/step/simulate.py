@@ -1,0 +1,225 @@
+"""Play a tape forward and backward and note what is alive at every operation.
+
+The result is in multisets of storage classes, so that it holds for every batch, sequence length and rank.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planner.step.sizes import Monomial, Size
+from planner.step.tape import Operation, StorageClass, Tape, Value
+
+Live = Counter[StorageClass]
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What is alive while one operation runs."""
+
+    operation: str
+    live: Live
+
+
+@dataclass(frozen=True, slots=True)
+class BlockProfile:
+    """A block's share of a step.
+
+    `forward` and `backward` are its instants without what lies outside the block; `saved` is what it leaves behind
+    after its forward pass; `gradients` the parameter gradients that its backward pass leaves.
+    """
+
+    forward: tuple[Instant, ...]
+    backward: tuple[Instant, ...]
+    saved: Live
+    gradients: Live
+    output_bytes: Size
+
+
+def simulate(
+    tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], *, accumulate: bool, stop_early: bool = False
+) -> BlockProfile:
+    """Forward with gradients recorded, then backward.
+
+    Args:
+        tape: the recorded block.
+        inputs: values that come from outside; they count while the block needs them.
+        outputs: values that the block hands on; they are alive when it ends but count for the next block.
+        accumulate: parameter gradients of an earlier micro-batch exist, so that a new one is temporary.
+        stop_early: the forward pass is a checkpoint's recomputation, which ends before the first operation after
+            which nothing more is kept (torch/utils/checkpoint.py, set_checkpoint_early_stop).
+    """
+    saved_by = _saved_counts(tape)
+    forward, after = _forward(tape, inputs, outputs, saved_by)
+    if stop_early:
+        forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves), default=0)]
+    backward, gradients = _backward(tape, outputs, after, saved_by, accumulate)
+    handed_on = {value.storage for value in outputs}
+    saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
+    return BlockProfile(prune(forward), prune(backward), saved, gradients, _bytes(outputs))
+
+
+def forward_only(tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> tuple[Instant, ...]:
+    """The instants of a forward pass that keeps nothing (inside a checkpoint, or without anything to train)."""
+    instants, _ = _forward(tape, inputs, outputs, {})
+    return prune(instants)
+
+
+def storages_kept(tape: Tape, inputs: tuple[Value, ...], kept_operations: Iterable[Operation]) -> Live:
+    """What a checkpoint keeps: the block's inputs and the results of the named operations."""
+    storages = {value.storage for value in inputs}
+    storages |= {operation.output.storage for operation in kept_operations if operation.output is not None}
+    return _classes(tape, storages, dict.fromkeys(storages, 1))
+
+
+def _bytes(values: Iterable[Value]) -> Size:
+    total = Size()
+    for value in values:
+        total = total + value.elements * value.width
+    return total
+
+
+def _saved_counts(tape: Tape) -> dict[int, int]:
+    counts: Counter[int] = Counter()
+    for operation in tape.operations:
+        counts.update(operation.saves)
+    return dict(counts)
+
+
+def _classes(tape: Tape, storages: Iterable[int], saved_by: dict[int, int]) -> Live:
+    """Storages as classes: a result that nothing keeps for backward is a temporary."""
+    live: Live = Counter()
+    for storage in storages:
+        kind = tape.storages[storage]
+        if kind.term == "activations" and not saved_by.get(storage):
+            kind = StorageClass(kind.what, kind.bytes, "temporaries")
+        live[kind] += 1
+    return live
+
+
+def _last_reads(tape: Tape) -> dict[int, int]:
+    return {storage: index for index, op in enumerate(tape.operations) for storage in op.reads}
+
+
+def _forward(
+    tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], saved_by: dict[int, int]
+) -> tuple[list[Instant], set[int]]:
+    last_read = _last_reads(tape)
+    handed_on = {value.storage for value in outputs}
+    alive = {value.storage for value in inputs}
+    instants: list[Instant] = []
+    for index, operation in enumerate(tape.operations):
+        if operation.output is not None:
+            alive.add(operation.output.storage)
+        live = _classes(tape, alive, saved_by)
+        live.update(operation.forward_temporaries)
+        instants.append(Instant(operation.name, live))
+        alive = {s for s in alive if s in handed_on or saved_by.get(s) or last_read.get(s, -1) > index}
+    return instants, alive
+
+
+def _backward(
+    tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool
+) -> tuple[list[Instant], Live]:
+    pending = {s: count for s, count in saved_by.items()}
+    flow = _GradientFlow(tape)
+    for value in outputs:
+        flow.arrive(value, flow.new(value))
+    parameter_gradients: Live = Counter()
+    instants: list[Instant] = []
+    alive = {s for s in alive if pending.get(s)}
+    for operation in reversed(tape.operations):
+        if operation.output is None or not flow.has(operation.output):
+            continue
+        incoming = flow.take(operation.output)
+        live = _classes(tape, alive, saved_by)
+        produced = [(value, flow.new(value) if fresh else incoming) for value, fresh in operation.gradients]
+        live.update(operation.backward_temporaries)
+        if accumulate:
+            live.update(StorageClass(g.what, g.bytes, "temporaries") for g in operation.weight_gradient)
+        else:
+            parameter_gradients.update(operation.weight_gradient)
+        live.update(parameter_gradients)
+        live.update(flow.classes(extra=[incoming, *(gradient for _, gradient in produced)]))
+        instants.append(Instant(operation.name, live))
+        for value, gradient in produced:
+            flow.arrive(value, gradient)
+        alive = _release(operation, pending, alive)
+    return instants, _gradients_of(tape)
+
+
+def _gradients_of(tape: Tape) -> Live:
+    gradients: Live = Counter()
+    for operation in tape.operations:
+        gradients.update(operation.weight_gradient)
+    return gradients
+
+
+def _release(operation: Operation, pending: dict[int, int], alive: set[int]) -> set[int]:
+    for storage in operation.saves:
+        pending[storage] -= 1
+    return {s for s in alive if pending.get(s)}
+
+
+class _GradientFlow:
+    """Gradients under way: which value has one, and in which buffer; buffers may be shared by a sum's inputs."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._of: dict[int, int] = {}
+        self._buffers: dict[int, StorageClass] = {}
+        self._next = 0
+
+    def new(self, value: Value) -> int:
+        self._next += 1
+        source = self._tape.storages[value.storage]
+        logits = source.term == "logits_and_loss"
+        self._buffers[self._next] = StorageClass(
+            f"gradient of {source.what}" if logits else "gradient of activations",
+            value.elements * value.width,
+            "logits_and_loss" if logits else "temporaries",
+        )
+        return self._next
+
+    def has(self, value: Value) -> bool:
+        return id(value) in self._of
+
+    def take(self, value: Value) -> int:
+        return self._of.pop(id(value))
+
+    def arrive(self, value: Value, buffer: int) -> None:
+        """A second gradient is added in place into the first, which stays."""
+        self._of.setdefault(id(value), buffer)
+
+    def classes(self, extra: list[int]) -> Live:
+        live: Live = Counter()
+        for buffer in {*self._of.values(), *extra}:
+            live[self._buffers[buffer]] += 1
+        return live
+
+
+def total_size(live: Live) -> dict[Monomial, int]:
+    """The bytes of a multiset as one polynomial, without rounding."""
+    total: dict[Monomial, int] = {}
+    for kind, count in live.items():
+        for monomial, coefficient in kind.bytes.terms:
+            total[monomial] = total.get(monomial, 0) + count * coefficient
+    return total
+
+
+def _covers(larger: dict[Monomial, int], smaller: dict[Monomial, int]) -> bool:
+    return all(larger.get(monomial, 0) >= coefficient for monomial, coefficient in smaller.items())
+
+
+def prune(instants: Iterable[Instant]) -> tuple[Instant, ...]:
+    """Without the instants that another one covers for every batch, sequence and rank (all coefficients at most its)."""
+    kept: list[tuple[dict[Monomial, int], Instant]] = []
+    for instant in instants:
+        size = total_size(instant.live)
+        if any(_covers(other, size) for other, _ in kept):
+            continue
+        kept = [(other, old) for other, old in kept if not _covers(size, other)]
+        kept.append((size, instant))
+    return tuple(instant for _, instant in kept)

@@ -1,0 +1,211 @@
+"""A tape of tensor operations with shapes only: what each saves for backward, what it allocates, what it computes.
+
+It plays the rules of PyTorch's autograd on a block without running it. The rules, each with its source in the
+library's own files (torch 2.13):
+
+* An operation keeps only those inputs or results that its derivative formula names, and only when a derivative that
+  needs them is wanted (tools/autograd/derivatives.yaml): `mul` keeps the other factor, `silu` its input, `softmax`
+  its result, a linear keeps its input for the weight's gradient and the weight for the input's gradient.
+* A tensor lives until its last use in the forward pass or, when it was kept, until the node that kept it has run
+  (torch/csrc/autograd/engine.cpp releases a node's variables after its call).
+* Backward runs nodes in reverse order of creation; a gradient that arrives second is added in place
+  (torch/csrc/autograd/input_buffer.cpp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planner.step.sizes import Size, constant
+
+Term = Literal[
+    "weights", "adapters", "quantization_state", "gradients", "optimizer_states", "master_weights", "activations",
+    "logits_and_loss", "temporaries", "communication",
+]  # fmt: skip
+OperationClass = Literal["matmul", "attention", "elementwise", "loss", "recurrence"]
+NOTHING = constant(0)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageClass:
+    """A kind of storage: how large one is, what it is, and the ledger term that it belongs to."""
+
+    what: str
+    bytes: Size
+    term: Term
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A tensor: its number of elements, bytes per element, storage, and whether a gradient is wanted."""
+
+    elements: Size
+    width: int
+    storage: int
+    needs_gradient: bool
+
+
+@dataclass(slots=True)
+class Operation:
+    """One entry of the tape.
+
+    `gradients` lists the inputs that get a gradient: (value, True) when backward allocates a new tensor for it,
+    (value, False) when the incoming gradient is passed on as it is (addition, views). `weight_gradient` is the bytes
+    of the parameter gradient that backward makes, as storage classes.
+    """
+
+    name: str
+    output: Value | None
+    reads: tuple[int, ...]
+    saves: tuple[int, ...]
+    forward_temporaries: tuple[StorageClass, ...]
+    backward_temporaries: tuple[StorageClass, ...]
+    gradients: tuple[tuple[Value, bool], ...]
+    weight_gradient: tuple[StorageClass, ...]
+    keep_recomputed: bool
+
+
+@dataclass(slots=True)
+class Work:
+    """Floating point operations and bytes moved by one operation, forward and backward."""
+
+    name: str
+    kind: OperationClass
+    width: int
+    flops: Size
+    bytes: Size
+    backward_flops: Size
+    backward_bytes: Size
+    model_backward_flops: Size
+
+
+@dataclass(slots=True)
+class Tape:
+    """Records a block. `gradients_enabled` is False for a part that trains nothing and feeds nothing trained."""
+
+    storages: list[StorageClass] = field(default_factory=list[StorageClass])
+    operations: list[Operation] = field(default_factory=list[Operation])
+    work: list[Work] = field(default_factory=list[Work])
+    term: Term | None = None
+
+    def value(self, what: str, elements: Size, width: int, needs_gradient: bool) -> Value:
+        """A new tensor in a storage of its own."""
+        self.storages.append(StorageClass(what, elements * width, self.term or "activations"))
+        return Value(elements, width, len(self.storages) - 1, needs_gradient)
+
+    def view(self, source: Value) -> Value:
+        """The same storage seen in another shape; its gradient is passed on."""
+        seen = Value(source.elements, source.width, source.storage, source.needs_gradient)
+        self.record("view", seen, reads=(source,), gradients=((source, False),))
+        return seen
+
+    def touch(self, *values: Value) -> None:
+        """Keep values alive up to here: a Python name of the library's code still holds them."""
+        self.record("touch", None, reads=values)
+
+    def record(
+        self,
+        name: str,
+        output: Value | None,
+        *,
+        reads: tuple[Value, ...],
+        saves: tuple[Value, ...] = (),
+        gradients: tuple[tuple[Value, bool], ...] = (),
+        forward_temporaries: tuple[StorageClass, ...] = (),
+        backward_temporaries: tuple[StorageClass, ...] = (),
+        weight_gradient: tuple[StorageClass, ...] = (),
+        keep_recomputed: bool = False,
+    ) -> None:
+        """Append an operation. Saves are ignored where no gradient flows through it."""
+        recorded = bool(output is not None and output.needs_gradient)
+        self.operations.append(
+            Operation(
+                name,
+                output,
+                tuple(value.storage for value in reads),
+                tuple(value.storage for value in saves) if recorded else (),
+                forward_temporaries,
+                backward_temporaries if recorded else (),
+                tuple(pair for pair in gradients if pair[0].needs_gradient) if recorded else (),
+                weight_gradient if recorded else (),
+                keep_recomputed,
+            )
+        )
+
+    def temporary(self, what: str, elements: Size, width: int) -> StorageClass:
+        """A storage that lives inside one operation."""
+        return StorageClass(what, elements * width, self.term or "temporaries")
+
+    def elementwise(
+        self,
+        name: str,
+        inputs: tuple[Value, ...],
+        *,
+        width: int | None = None,
+        elements: Size | None = None,
+        saves: tuple[Value, ...] = (),
+        save_output: bool = False,
+        backward_temporaries: tuple[StorageClass, ...] = (),
+        what: str | None = None,
+        extra_gradient: bool = False,
+    ) -> Value:
+        """An operation of one output with the promoted width of its inputs; each differentiable input gets a gradient.
+
+        `extra_gradient` is True when a parameter inside it is trained (a norm's weight).
+        """
+        first = inputs[0]
+        out = self.value(
+            what or name,
+            first.elements if elements is None else elements,
+            max(value.width for value in inputs) if width is None else width,
+            extra_gradient or any(value.needs_gradient for value in inputs),
+        )
+        kept = (*saves, out) if save_output else saves
+        self.record(
+            name,
+            out,
+            reads=inputs,
+            saves=kept,
+            gradients=tuple((value, True) for value in inputs),
+            backward_temporaries=backward_temporaries,
+        )
+        self.add_work(name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2)
+        return out
+
+    def add(self, name: str, left: Value, right: Value) -> Value:
+        """left + right: keeps nothing; the gradient is passed on, or cast for an input of another width."""
+        out = self.value(name, left.elements, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
+        gradients = tuple((value, value.width != out.width) for value in (left, right))
+        self.record(name, out, reads=(left, right), gradients=gradients)
+        self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING)
+        return out
+
+    def cast(self, source: Value, width: int, what: str) -> Value:
+        """A copy in another dtype; the same tensor when the dtype is already right. Keeps nothing."""
+        if source.width == width:
+            return source
+        return self.elementwise("cast", (source,), width=width, what=what)
+
+    def add_work(
+        self,
+        name: str,
+        kind: OperationClass,
+        width: int,
+        flops: Size,
+        moved_bytes: Size,
+        backward_bytes: Size,
+        backward_flops: Size = NOTHING,
+        model_backward_flops: Size | None = None,
+    ) -> None:
+        """Note what the operation computes and moves; `model_backward_flops` leaves recomputation out."""
+        model = backward_flops if model_backward_flops is None else model_backward_flops
+        self.work.append(Work(name, kind, width, flops, moved_bytes, backward_flops, backward_bytes, model))
+
+
+def moved(*values: Value) -> Size:
+    """Bytes read or written when each value passes once."""
+    total = NOTHING
+    for value in values:
+        total = total + value.elements * value.width
+    return total
