@@ -83,9 +83,18 @@ class TrainingStep:
         """Optimizer states; AdamW's step counters stay in host memory unless fused (torch/optim/adamw.py)."""
         for optimizer in self.optimizers:
             for state in optimizer.state.values():
-                for value in state.values():
+                for name, value in state.items():
                     if isinstance(value, torch.Tensor):
-                        label(self.tracker, value, "optimizer_states")
+                        self.label_state(name, value)
+
+    def label_state(self, name: str, value: torch.Tensor) -> None:
+        record = self.tracker.register(value)
+        if record is None or record.label is not None:
+            return
+        if name == "step" and self.settings.target == "cuda" and self.settings.optimizer_impl != "fused":
+            self.tracker.forget(record)
+        else:
+            record.label = "optimizer_states"
 
 
 def label(tracker: StorageTracker, tensor: torch.Tensor, term: str) -> None:

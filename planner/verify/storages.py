@@ -56,7 +56,7 @@ class StorageTracker(TorchDispatchMode):
         self.library_scratch = library_scratch
         self.records: list[StorageRecord] = []
         self.instants: list[Instant] = []
-        self.deltas: list[tuple[int, int]] = []
+        self.deltas: list[int] = []
         self.moment = "load"
         self.op = "load"
         self.module_stack: list[tuple[str, bool]] = []
@@ -96,13 +96,18 @@ class StorageTracker(TorchDispatchMode):
 
     def _death(self, record: StorageRecord) -> None:
         module, in_node = self.where()
-        record.died = self._tick(-record.bytes, module)
+        record.died = self._tick(0 if record.label == "host" else -record.bytes, module)
         record.death_moment, record.died_in_backward_node = self.moment, in_node
 
     def _tick(self, delta: int, module: str) -> int:
         self.instants.append(Instant(self.moment, module, self.op))
-        self.deltas.append((len(self.deltas), delta))
+        self.deltas.append(delta)
         return len(self.deltas) - 1
+
+    def forget(self, record: StorageRecord) -> None:
+        """Takes a storage out of the curve: it is kept in host memory."""
+        record.label = "host"
+        self.deltas[record.born] = 0
 
     def scratch(self, size: int, name: str) -> None:
         """Bytes that a kernel takes and gives back inside one op."""

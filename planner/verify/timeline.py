@@ -101,7 +101,8 @@ class Trace:
 
     def alive(self, instant: int) -> list[StorageRecord]:
         """Records of what lives after the event."""
-        return [r for r in self.records if r.born <= instant and (r.died is None or r.died > instant)]
+        on_device = (record for record in self.records if record.label != "host")
+        return [r for r in on_device if r.born <= instant and (r.died is None or r.died > instant)]
 
     def bytes_by_term(self, instant: int) -> dict[str, int]:
         """Live bytes by ledger term, all terms present."""
@@ -130,6 +131,6 @@ def starred(module: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in module.split("."))
 
 
-def running_total(deltas: list[tuple[int, int]]) -> list[int]:
+def running_total(deltas: list[int]) -> list[int]:
     """Live bytes after each event."""
-    return list(accumulate(delta for _, delta in deltas))
+    return list(accumulate(deltas))
