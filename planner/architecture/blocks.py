@@ -16,9 +16,11 @@ from planner.architecture.spec import (
     Mlp,
     ModelSpec,
     Module,
+    Parallel,
     Stack,
     Sublayer,
     embedding,
+    layer_norm,
     linear,
     rms_norm,
 )
@@ -264,10 +266,134 @@ def decoder(
         model_type=top.text("model_type"),
         text=Stack("text", hidden, runs_of(layers), after=(norm("norm", hidden),)),
         embeddings=(token_embedding(config),),
-        vocabulary=config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY),
+        vocabulary=vocabulary_of(config),
         max_positions=config.optional_integer("max_position_embeddings"),
         lm_head=lm_head(config),
         tied=top.flag("tie_word_embeddings", tied_by_default),
         stored_dtype=stored_dtype(top) or stored_dtype(config),
         assumed=config.assumed,
     )
+
+
+def language_model(
+    config: Config,
+    text: Stack,
+    *,
+    embeddings: tuple[Module, ...],
+    max_positions: int | None,
+    tied_by_default: bool,
+    head_bias: bool = False,
+) -> ModelSpec:
+    """A decoder of the older outlines: learned positions, LayerNorm, fields of other names.
+
+    The head is as wide as the token table, which comes first in `embeddings`.
+    """
+    vocabulary = vocabulary_of(config)
+    return ModelSpec(
+        model_type=config.text("model_type"),
+        text=text,
+        embeddings=embeddings,
+        vocabulary=vocabulary,
+        max_positions=max_positions,
+        lm_head=linear("lm_head", embeddings[0].shape[1], vocabulary, "lm_head", head_bias),
+        tied=config.flag("tie_word_embeddings", tied_by_default),
+        stored_dtype=stored_dtype(config),
+        assumed=config.assumed,
+    )
+
+
+def vocabulary_of(config: Config) -> int:
+    """`vocab_size` within its bounds."""
+    return config.integer("vocab_size", maximum=MAXIMUM_VOCABULARY)
+
+
+def called(config: Config, *names: str) -> str:
+    """The first of a field's names that the config has (GPT-2's n_embd or hidden_size), or the first of all."""
+    return next((name for name in names if name in config), names[0])
+
+
+def even_head_dim(config: Config, hidden: int, heads: int, name: str) -> int:
+    """Hidden width / heads for classes without a head width of their own; `name` is the field of the heads."""
+    if hidden % heads:
+        raise config.error(name, f"a divisor of the hidden size {hidden}")
+    return hidden // heads
+
+
+def rotary_dim_of(config: Config, head_dim: int, default: float = 1.0) -> int | None:
+    """Channels of a head that RoPE turns, None for all: `partial_rotary_factor`, alone or inside the rope fields."""
+    factor = default
+    for name in ("rope_parameters", "rope_scaling"):
+        if name in config and "partial_rotary_factor" in config.section(name):
+            factor = config.section(name).number("partial_rotary_factor", maximum=1.0)
+            return None if factor == 1.0 else int(head_dim * factor)
+    if "partial_rotary_factor" in config or default != 1.0:
+        factor = config.number("partial_rotary_factor", default, maximum=1.0)
+    return None if factor == 1.0 else int(head_dim * factor)
+
+
+def activation_of(config: Config, default: str, name: str = "hidden_act") -> str:
+    """The activation's name in the library's table."""
+    return config.text(name, default)
+
+
+def llama_layer(config: Config, attention: Attention, *, mlp_bias: bool = False, activation: str = "silu") -> Layer:
+    """Llama's layer around a family's own attention; `activation` is the class default of `hidden_act`."""
+    hidden = config.integer("hidden_size")
+    named = activation_of(config, activation)
+    mlp = gated_mlp(hidden, config.integer("intermediate_size"), bias=mlp_bias, activation=named)
+    return pre_norm_layer(hidden, attention, mlp)
+
+
+def post_norm_layer(hidden: int, attention: Attention, mlp: Mlp) -> Layer:
+    """OLMo 2's layer: the norm stands after each sublayer, inside the residual branch (arXiv 2501.00656)."""
+    return Layer(
+        (
+            Sublayer(attention, post_norm=rms_norm("post_attention_layernorm", hidden)),
+            Sublayer(mlp, post_norm=rms_norm("post_feedforward_layernorm", hidden)),
+        )
+    )
+
+
+def sequential_layer(attention: Attention, mlp: Mlp, norms: tuple[Module, Module]) -> Layer:
+    """GPT-2's order: norm -> attention, norm -> MLP, each added to the residual."""
+    return Layer((Sublayer(attention, norms[0]), Sublayer(mlp, norms[1])))
+
+
+def parallel_layer(attention: Attention, mlp: Mlp, norm: Module) -> Layer:
+    """GPT-J's block: attention and MLP read the same normed input and are summed."""
+    return Layer((Sublayer(Parallel((Sublayer(attention), Sublayer(mlp))), norm),))
+
+
+def parallel_layer_two_norms(attention: Attention, mlp: Mlp, norms: tuple[Module, Module]) -> Layer:
+    """GPT-NeoX's block: attention and MLP read the same residual, each through its own norm, and are summed."""
+    return Layer((Sublayer(Parallel((Sublayer(attention, norms[0]), Sublayer(mlp, norms[1])))),))
+
+
+def fused_gated_mlp(hidden: int, intermediate: int, *, bias: bool = False, activation: str = "silu") -> Mlp:
+    """A gated MLP whose gate and up projections are one: [2 x intermediate, hidden]."""
+    return Mlp(
+        intermediate=intermediate,
+        gate_up=linear("gate_up_proj", hidden, 2 * intermediate, "mlp", bias),
+        down=linear("down_proj", intermediate, hidden, "mlp", bias),
+        activation=activation,
+    )
+
+
+def weight_norm(name: str, width: int) -> Module:
+    """A LayerNorm without bias."""
+    return layer_norm(name, width, bias=False)
+
+
+def bare_norm(name: str, _width: int) -> Module:
+    """A LayerNorm with neither weight nor bias: a module without elements, whatever the width."""
+    return layer_norm(name, 0)
+
+
+def norm_per_head(name: str, heads: int, head_dim: int) -> Module:
+    """A LayerNorm without bias for each head, with weights of its own: [heads, head_dim]."""
+    return Module(name, "layer_norm", "norms", (heads, head_dim))
+
+
+def full_every(pattern: int) -> Callable[[int], str]:
+    """The rule by layer index in which every `pattern`-th layer attends to everything and the others slide."""
+    return lambda index: "sliding_attention" if (index + 1) % pattern else "full_attention"

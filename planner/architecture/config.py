@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 MAXIMUM_WIDTH = 2**26
 MAXIMUM_LAYERS = 10_000
@@ -35,7 +35,12 @@ class UnknownModelType(ValueError):
 
 
 def _shorten(value: object) -> str:
-    text = repr(value) if not isinstance(value, (dict, list)) else type(value).__name__
+    """A value for a message: never longer than 60 characters, and cheap for a hostile one."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value[:100] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -111,18 +116,19 @@ class Config:
             return None
         value = self.values[name]
         accepted = "a list" if length is None else f"a list of {length} items"
-        if not isinstance(value, list) or len(value) > 4 * MAXIMUM_LAYERS:
+        if not isinstance(value, list):
             raise ConfigError(self._name(name), value, accepted)
-        if length is not None and len(value) != length:
-            raise ConfigError(self._name(name), f"{len(value)} items", accepted)
-        return list(value)
+        found = cast(list[Any], value)
+        if len(found) > 4 * MAXIMUM_LAYERS or (length is not None and len(found) != length):
+            raise ConfigError(self._name(name), f"{len(found)} items", accepted)
+        return list(found)
 
     def section(self, name: str) -> Config:
         """The nested object called `name`, sharing the list of assumptions."""
         value = self._get(name, _MISSING, "an object")
         if not isinstance(value, Mapping):
             raise ConfigError(self._name(name), value, "an object")
-        return Config(value, self._name(name), self.assumed)
+        return Config(cast(Mapping[str, Any], value), self._name(name), self.assumed)
 
     def error(self, name: str, accepted: str) -> ConfigError:
         """The error that says that the present value of `name` cannot be used."""

@@ -86,14 +86,25 @@ def sparse_by_step(config: Config, count: int) -> list[bool]:
     return [index not in dense_indices and (index + 1) % step == 0 for index in range(count)]
 
 
-def sparse_after_first(config: Config, count: int, default: int | None = None) -> list[bool]:
+def sparse_after_first(config: Config, count: int) -> list[bool]:
     """DeepSeek's rule: the first `first_k_dense_replace` layers are dense, the others sparse."""
-    name = "first_k_dense_replace"
-    if default is None:
-        first = config.integer(name, minimum=0, maximum=MAXIMUM_LAYERS)
-    else:
-        first = config.integer(name, default, minimum=0, maximum=MAXIMUM_LAYERS)
+    first = config.integer("first_k_dense_replace", minimum=0, maximum=MAXIMUM_LAYERS)
     return [index >= first for index in range(count)]
+
+
+def sparse_by_type(config: Config, count: int, first: int) -> list[bool]:
+    """`mlp_layer_types` ("dense" or "sparse" per layer), or `first` dense layers and then sparse ones."""
+    names = config.items("mlp_layer_types", count)
+    if names is None:
+        return [index >= first for index in range(count)]
+    if any(name not in ("dense", "sparse") for name in names):
+        raise config.error("mlp_layer_types", "a list of dense and sparse")
+    return [name == "sparse" for name in names]
+
+
+def first_dense(config: Config, default: int) -> int:
+    """`first_k_dense_replace`, or the library's default for the class."""
+    return config.integer("first_k_dense_replace", default, minimum=0, maximum=MAXIMUM_LAYERS)
 
 
 def latent_attention(config: Config, extra: tuple[Module, ...] = ()) -> LatentAttention:

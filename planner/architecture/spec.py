@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, cast
 
 Component = Literal[
     "embedding", "attention", "mlp", "experts", "shared_experts", "router", "norms", "state_space",
@@ -308,7 +308,7 @@ def _modules_of(value: object) -> Iterator[Module]:
     if isinstance(value, Module):
         yield value
     elif isinstance(value, tuple):
-        for entry in value:
+        for entry in cast(tuple[object, ...], value):
             yield from _modules_of(entry)
     elif isinstance(value, (Attention, LatentAttention, Mlp, Moe, StateSpace, Parallel)):
         yield from mixer_modules(value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.architecture.blocks import decoder, gated_mlp
+from planner.architecture.blocks import decoder, gated_mlp, pre_norm_layer
 from planner.architecture.config import MAXIMUM_EXPERTS, Config
 from planner.architecture.experts import (
     expert_count,
@@ -21,7 +21,7 @@ from planner.architecture.experts import (
     sparse_after_first,
 )
 from planner.architecture.reader import Reader
-from planner.architecture.spec import LatentAttention, Layer, ModelSpec, Moe
+from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Moe
 
 
 def deepseek_experts(config: Config) -> Moe:
@@ -39,19 +39,19 @@ def deepseek_experts(config: Config) -> Moe:
     )
 
 
-def deepseek_layers(config: Config, attention: LatentAttention) -> list[Layer]:
-    """`first_k_dense_replace` layers with a dense MLP, then layers with experts."""
+def deepseek_layers(config: Config, attention: Attention | LatentAttention, pattern: list[bool]) -> list[Layer]:
+    """One layer per entry of `pattern`, with experts where True and with a dense MLP where False."""
     hidden = config.integer("hidden_size")
+    sparse = deepseek_experts(config)
+    if all(pattern):
+        return [pre_norm_layer(hidden, attention, sparse)] * len(pattern)
     dense = gated_mlp(hidden, config.integer("intermediate_size"), activation=config.text("hidden_act", "silu"))
-    pattern = sparse_after_first(config, config.layers())
-    return interleaved(hidden, attention, dense, deepseek_experts(config), pattern)
+    return interleaved(hidden, attention, dense, sparse, pattern)
 
 
 def with_prediction_layers(spec: ModelSpec, config: Config, layer: Layer, vocabulary_copies: int) -> ModelSpec:
     """The model with `num_nextn_predict_layers` MTP layers like `layer` in its checkpoint."""
-    one = mtp_elements(
-        layer, spec.hidden, vocabulary_copies=vocabulary_copies, vocabulary=spec.vocabulary
-    )  # fmt: skip
+    one = mtp_elements(layer, spec.hidden, vocabulary_copies=vocabulary_copies, vocabulary=spec.vocabulary)
     elements = prediction_depth(config) * one
     return replace(spec, mtp_parameters=elements, notes=(*spec.notes, *mtp_note(elements)))
 
@@ -59,14 +59,8 @@ def with_prediction_layers(spec: ModelSpec, config: Config, layer: Layer, vocabu
 def read_deepseek_v3(config: Config) -> ModelSpec:
     """model_type deepseek_v3 and kimi_k2; an MTP layer is stored with its own token table and head."""
     attention = latent_attention(config)
-    layers = deepseek_layers(config, attention)
-    prediction_layer = interleaved(
-        config.integer("hidden_size"),
-        attention,
-        gated_mlp(1, 1),
-        deepseek_experts(config),
-        [True],
-    )[0]
+    layers = deepseek_layers(config, attention, sparse_after_first(config, config.layers()))
+    prediction_layer = deepseek_layers(config, attention, [True])[0]
     return with_prediction_layers(decoder(config, layers), config, prediction_layer, vocabulary_copies=2)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from planner.architecture.blocks import (
     decoder,
     filled,
+    full_every,
     gated_mlp,
     grouped_attention,
     layers_by,
@@ -53,10 +54,7 @@ def sandwich_layers(config: Config, pattern: int, window: int | None, *, qk_norm
             )
         )
 
-    def rule(index: int) -> str:
-        return "sliding_attention" if (index + 1) % pattern else "full_attention"
-
-    return layers_by(windows_of(config, window, rule), build)
+    return layers_by(windows_of(config, window, full_every(pattern)), build)
 
 
 def read_gemma2(config: Config) -> ModelSpec:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.architecture.blocks import decoder, gated_mlp, grouped_attention
+from planner.architecture.blocks import decoder, grouped_attention
 from planner.architecture.config import Config
-from planner.architecture.experts import interleaved, sparse_after_first
-from planner.architecture.families.deepseek_v3 import deepseek_experts, with_prediction_layers
+from planner.architecture.experts import sparse_after_first
+from planner.architecture.families.deepseek_v3 import deepseek_layers, with_prediction_layers
 from planner.architecture.reader import Reader
 from planner.architecture.rotary import rotary_dim_of
-from planner.architecture.spec import Attention, Layer, ModelSpec
+from planner.architecture.spec import Attention, ModelSpec
 
 
 def glm_attention(config: Config, qk_norm: bool) -> Attention:
@@ -22,21 +22,11 @@ def glm_attention(config: Config, qk_norm: bool) -> Attention:
     return replace(attention, rotary_dim=rotary_dim_of(config, attention.head_dim, 0.5))
 
 
-def glm_layers(config: Config, qk_norm: bool) -> tuple[list[Layer], Layer]:
-    """(the layers, a layer with experts): `first_k_dense_replace` layers are dense."""
-    hidden = config.integer("hidden_size")
-    attention = glm_attention(config, qk_norm)
-    dense = gated_mlp(hidden, config.integer("intermediate_size"), activation=config.text("hidden_act", "silu"))
-    experts = deepseek_experts(config)
-    pattern = sparse_after_first(config, config.layers())
-    return interleaved(hidden, attention, dense, experts, pattern), interleaved(
-        hidden, attention, dense, experts, [True]
-    )[0]
-
-
 def read_glm4_moe(config: Config) -> ModelSpec:
     """model_type glm4_moe: QK norms if `use_qk_norm`; an MTP layer is stored with its own token table and head."""
-    layers, prediction_layer = glm_layers(config, config.flag("use_qk_norm", False))
+    attention = glm_attention(config, config.flag("use_qk_norm", False))
+    layers = deepseek_layers(config, attention, sparse_after_first(config, config.layers()))
+    prediction_layer = deepseek_layers(config, attention, [True])[0]
     return with_prediction_layers(decoder(config, layers), config, prediction_layer, vocabulary_copies=2)
 
 

@@ -37,7 +37,7 @@ def test_every_model_counts_exactly(entry: CatalogModel) -> None:
     counts = by_component(spec)
     assert sum(counts.values()) == total(spec)
     if entry.meta_embedding is not None:
-        assert counts.get("embedding", 0) == entry.meta_embedding
+        assert spec.embeddings[0].elements == entry.meta_embedding
     if entry.meta_vision is not None:
         assert counts.get("vision", 0) == entry.meta_vision
     if entry.meta_active is not None:
