@@ -1,0 +1,1 @@
+"""How people reach the planner: web pages, REST, command line, jobs."""
