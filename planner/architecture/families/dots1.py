@@ -1,6 +1,6 @@
 """dots.llm1, Solar Open: grouped attention with DeepSeek's experts.
 
-Source: transformers models/dots1 and solar_open (modeling and configuration files); arXiv 2506.05767, 2601.07022.
+Source: transformers models/dots1 and solar_open (modeling and configuration files); arXiv 2506.05767.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Nemotron-H and Nemotron 3: one mixer per layer (Mamba-2, attention, MLP or experts), squared ReLU, no gates.
 
-Source: transformers models/nemotron_h (modeling and configuration files); arXiv 2504.03624, 2512.20848.
+Source: transformers models/nemotron_h (modeling and configuration files); arXiv 2504.03624.
 """
 
 from __future__ import annotations
