@@ -16,6 +16,7 @@ from planner.step.tape import NOTHING, StorageClass, Tape, Value, moved
 
 FLOAT32 = 4
 INDEX = 8
+AUTOCAST_COPY = "autocast copy of a weight"
 
 
 class NotModelled(ValueError):
@@ -45,7 +46,7 @@ class Player:
     def _base_linear(self, module: Module, x: Value, rows: Size, *, trained: bool) -> Value:
         rules, tape = self.rules, self.tape
         source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if rules.autocast else x
-        copies = self._weight_copies(module, x.needs_gradient or trained)
+        copies = self._weight_copies(module, trained=trained, wanted=x.needs_gradient or trained)
         width = rules.compute_width if rules.autocast else max(source.width, rules.weights_width)
         out = tape.value(f"output of {module.name}", rows * module.outputs, width, source.needs_gradient or trained)
         dequantised = self._dequantised(module, rows)
@@ -54,10 +55,10 @@ class Player:
             out,
             reads=(source, *copies),
             saves=((source,) if trained else ()) + (copies if source.needs_gradient else ()),
-            gradients=((source, True),),
+            gradients=((source, True), *((copy, True) for copy in copies)),
             forward_temporaries=dequantised,
-            backward_temporaries=dequantised[:1] + self._gradient_copies(module, trained),
-            weight_gradient=self.weight_gradient(module) if trained else (),
+            backward_temporaries=dequantised[:1],
+            weight_gradient=self.weight_gradient(module) if trained and not copies else (),
             keep_recomputed=True,
         )
         self._linear_work(module, rows, out.width, source.needs_gradient, trained)
@@ -71,20 +72,20 @@ class Player:
         products = int(input_gradient) + int(trained)
         self.tape.add_work(module.name, "matmul", width, flops, through, through * products, flops * products)
 
-    def _weight_copies(self, module: Module, wanted: bool) -> tuple[Value, ...]:
-        """Autocast's copy of a weight in the compute dtype (torch/autocast_mode.py; ATen/autocast_mode.cpp cached_cast)."""
+    def _weight_copies(self, module: Module, *, trained: bool, wanted: bool) -> tuple[Value, ...]:
+        """Autocast's copy of a weight in the compute dtype; its gradient is cast back by a node of its own.
+
+        Source: aten/src/ATen/autocast_mode.cpp cached_cast, which keeps the copy of a trained weight until the
+        autocast context ends.
+        """
         if not self.rules.autocast or self.rules.quantises(module) or not wanted:
             return ()
-        copy = self.tape.value(f"autocast copy of {module.name}", constant(module.weight_elements), self.rules.compute_width, False)
-        kind = self.tape.storages[copy.storage]
-        self.tape.storages[copy.storage] = StorageClass(kind.what, kind.bytes, "temporaries")
-        self.tape.record("autocast", copy, reads=())
+        tape = self.tape
+        copy = tape.value(AUTOCAST_COPY, constant(module.weight_elements), self.rules.compute_width, trained)
+        kind = tape.storages[copy.storage]
+        tape.storages[copy.storage] = StorageClass(kind.what, kind.bytes, "temporaries")
+        tape.record("autocast", copy, reads=(), weight_gradient=self.weight_gradient(module) if trained else ())
         return (copy,)
-
-    def _gradient_copies(self, module: Module, trained: bool) -> tuple[StorageClass, ...]:
-        if not trained or not self.rules.autocast:
-            return ()
-        return (StorageClass("gradient before its cast", constant(module.weight_elements * self.rules.compute_width), "temporaries"),)
 
     def _dequantised(self, module: Module, rows: Size) -> tuple[StorageClass, ...]:
         """The working tensors of a quantised product, forward and backward.
@@ -119,22 +120,40 @@ class Player:
             mask = tape.value("dropout mask", source.elements, 1, False)
             tape.record("dropout mask", mask, reads=())
             source = tape.elementwise("dropout", (source, mask), width=width, saves=(mask,), extra_gradient=False)
+        low = self._low_rank(f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
         if self.rules.method == "dora":
             self._dora_norm(module)
-        low = self._low_rank(f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
         high = self._low_rank(f"{module.name}.lora_B", low, rows * module.outputs, Size({("r",): module.outputs}))
-        scaled = tape.elementwise("scaling", (high,), what="scaled adapter output")
         if self.rules.method == "dora":
-            scaled = tape.elementwise("magnitude", (scaled,), saves=(scaled,), extra_gradient=True)
-        total = tape.add("base + adapter", base, scaled)
+            extra = self._dora_result(base, high)
+        else:
+            extra = tape.elementwise("scaling", (high,), what="scaled adapter output")
+        total = tape.add("base + adapter", base, extra)
         return tape.cast(total, base.width, "result in the base's dtype")
 
     def _dora_norm(self, module: Module) -> None:
-        """DoRA forms W + BA at each forward (peft/tuners/lora/dora.py): about three copies of the weight, then freed."""
-        elements, width = constant(module.weight_elements), self.rules.adapter_width
-        copies = tuple(self.tape.temporary("DoRA weight norm", elements, width) for _ in range(3))
+        """DoRA forms the norm of W + BA at each forward (peft/tuners/lora/dora.py get_lora_weight, get_weight_norm).
+
+        Freed afterwards: the identity [in, in] that is sent through the adapter, BA, W in the adapter's dtype, the
+        scaled BA and the sum, each [out, in].
+        """
+        width = self.rules.adapter_width
+        identity = self.tape.temporary("DoRA identity", constant(module.inputs**2), width)
+        copies = [self.tape.temporary("DoRA weight", constant(module.weight_elements), width) for _ in range(4)]
         out = self.tape.value("DoRA weight norm", constant(module.outputs), width, False)
-        self.tape.record("dora_norm", out, reads=(), forward_temporaries=copies)
+        self.tape.record("dora_norm", out, reads=(), forward_temporaries=(identity, *copies))
+
+    def _dora_result(self, base: Value, high: Value) -> Value:
+        """(m - 1) base + m (B A x) scaling, m the trained magnitude over the norm: keeps base and B A x."""
+        tape, width = self.tape, self.rules.adapter_width
+        spread = (tape.temporary("gradient of the magnitude before its sum", high.elements, width),)
+        first = tape.elementwise(
+            "(m - 1) base", (base,), width=width, saves=(base,), backward_temporaries=spread, extra_gradient=True,
+            what="magnitude times base",
+        )  # fmt: skip
+        second = tape.elementwise("m BAx", (high,), saves=(high,), backward_temporaries=spread, what="magnitude times adapter")
+        scaled = tape.elementwise("scaling", (second,), what="scaled adapter output")
+        return tape.add("DoRA result", first, scaled)
 
     def _low_rank(self, name: str, x: Value, elements: Size, weight: Size) -> Value:
         tape, width = self.tape, self.rules.adapter_width
@@ -266,12 +285,16 @@ class Player:
     def kernel(
         self, q: Value, k: Value, v: Value, heads: int, kv_heads: int, head_dim: int, value_dim: int, window: int | None
     ) -> Value:
-        """softmax(q k^T) v by the kernel that the device runs. Result: [b, s, heads * value_dim]."""
+        """softmax(q k^T) v by the kernel that the device runs. Result: [b, s, heads * value_dim].
+
+        FlashAttention takes 16-bit inputs only and the memory-efficient kernel no grouped heads, so that float32 with
+        grouped heads falls back to the score matrix (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+        """
         if self.rules.autocast and self.rules.kernel != "eager":
             narrow = self.rules.compute_width
             q, k, v = (self.tape.cast(value, narrow, "autocast of q, k, v") for value in (q, k, v))
         self._attention_work(q, heads, head_dim, value_dim, window)
-        if self.rules.kernel == "fused":
+        if self.rules.kernel == "fused" and not (q.width == FLOAT32 and kv_heads != heads):
             return self._fused_kernel(q, k, v, heads, kv_heads, head_dim, value_dim)
         return self._scores_kernel(q, k, v, heads, kv_heads, head_dim, value_dim)
 
@@ -336,8 +359,10 @@ class Player:
         scores = tape.elementwise("q k^T", (q, k), elements=matrix, width=width, saves=(q, k), what="scores")
         scaled = tape.elementwise("scaling", (scores,), what="scaled scores")
         masked = tape.elementwise("mask", (scaled,), what="masked scores")
-        weights = tape.elementwise("softmax", (masked,), width=FLOAT32, save_output=True, what="attention weights")
+        wide = tape.cast(masked, FLOAT32, "float32 scores")
+        weights = tape.elementwise("softmax", (wide,), save_output=True, what="attention weights")
         weights = tape.cast(weights, width, "attention weights")
+        tape.touch(masked)
         return tape.elementwise(
             "weights v", (weights, v), elements=TOKENS * (heads * value_dim), width=width, saves=(weights, v),
             what="attention output",
@@ -458,15 +483,15 @@ class Player:
     def _grouped_product(self, block: Moe, module: Module, x: Value, rows: Size, outputs: int) -> Value:
         tape, rules = self.tape, self.rules
         source = tape.cast(x, rules.compute_width, "autocast of tokens by expert") if rules.autocast else x
-        copies = self._weight_copies(module, x.needs_gradient or self.trains_base)
+        copies = self._weight_copies(module, trained=self.trains_base, wanted=x.needs_gradient or self.trains_base)
         width = rules.compute_width if rules.autocast else source.width
         out = tape.value("expert activations", rows * outputs, width, source.needs_gradient or self.trains_base)
         tape.record(
             module.name, out, reads=(source, *copies),
             saves=((source,) if self.trains_base else ()) + (copies if source.needs_gradient else ()),
-            gradients=((source, True),),
-            backward_temporaries=self._gradient_copies(module, self.trains_base),
-            weight_gradient=self.weight_gradient(module) if self.trains_base else (), keep_recomputed=True,
+            gradients=((source, True), *((copy, True) for copy in copies)),
+            weight_gradient=self.weight_gradient(module) if self.trains_base and not copies else (),
+            keep_recomputed=True,
         )  # fmt: skip
         self._grouped_work(block, module, source, out)
         return out

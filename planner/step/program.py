@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from planner.architecture.spec import Attention, Layer, LatentAttention, ModelSpec, Module, Parallel, Stack
-from planner.step.blocks import FLOAT32, INDEX, Player
+from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Parallel, Stack
+from planner.step.blocks import AUTOCAST_COPY, INDEX, Player
 from planner.step.loss import play_head
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
 from planner.step.sizes import TOKENS, S, Size, constant, maximum, rounded, values_for
-from planner.step.tape import NOTHING, StorageClass, Tape, Value, Work
+from planner.step.tape import StorageClass, Tape, Term, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,10 @@ class _Assembly:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Equal layers with equal roles: their profile, what each keeps, and whether backward reaches them."""
+    """Equal layers with equal roles: their profile, what each keeps, and whether backward reaches them.
+
+    `cached` is what a layer leaves until the end of the forward pass only.
+    """
 
     count: int
     forward: tuple[Instant, ...]
@@ -82,6 +85,7 @@ class _Run:
     work: tuple[Work, ...]
     recomputed: bool
     reached: bool
+    cached: Live
 
 
 def times(live: Live, count: int) -> Live:
@@ -99,16 +103,17 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     runs = list(_runs(spec, rules))
     head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
     embedding_gradient = _embedding_gradients(spec, rules)
-    all_gradients: Live = sum((times(run.gradients, run.count) for run in runs), head.gradients + embedding_gradient)
+    own = Counter() if _trains_tied(spec, rules) else embedding_gradient
+    all_gradients: Live = sum((times(run.gradients, run.count) for run in runs), head.gradients + own)
     assembly = _Assembly(_always(spec, rules) + (all_gradients if rules.accumulate else Counter()))
-    saved_before = _forward_pass(assembly, runs)
-    assembly.add("loss", head.forward, saved_before)
-    later = Counter[StorageClass]()
+    saved_before, cached = _forward_pass(assembly, runs)
+    assembly.add("loss", head.forward, saved_before, cached)
     assembly.add("loss", head.backward, saved_before)
-    if not rules.accumulate:
-        later += head.gradients
+    later = Counter() if rules.accumulate else head.gradients
+    if rules.accumulate and _trains_tied(spec, rules):
+        later = _renamed(embedding_gradient, "temporaries")
     _backward_pass(assembly, runs, saved_before, later, accumulate=rules.accumulate)
-    _embedding_backward(assembly, embedding_gradient, all_gradients, rules)
+    _embedding_backward(assembly, spec, rules, all_gradients)
     work = [(item, run.count, 2 if run.recomputed else 1) for run in runs for item in run.work]
     work += [(item, 1, 1) for item in head_tape.work]
     return _compiled(assembly, work)
@@ -125,6 +130,8 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
     if rotary:
         table = StorageClass("cos, sin", S * (rotary * rules.weights_width), "activations")
         live[table] = 2
+    if rules.kernel == "eager":
+        live[StorageClass("causal mask", Size({("s", "s"): rules.weights_width}), "temporaries")] = 1
     return live
 
 
@@ -139,12 +146,16 @@ def _rotary_width(layer: Layer) -> int:
     return 0
 
 
-def _forward_pass(assembly: _Assembly, runs: list[_Run]) -> Live:
+def _forward_pass(assembly: _Assembly, runs: list[_Run]) -> tuple[Live, Live]:
+    """Add the forward instants; returns what is kept for backward and what is kept until the end of forward."""
     saved: Live = Counter()
+    cached: Live = Counter()
     for run in runs:
-        assembly.add("forward", run.forward, saved, times(run.saved, run.count - 1 + int(run.recomputed)))
+        before = times(run.saved, run.count - 1 + int(run.recomputed))
+        assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1))
         saved = saved + times(run.saved, run.count)
-    return saved
+        cached = cached + times(run.cached, run.count)
+    return saved, cached
 
 
 def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, accumulate: bool) -> None:
@@ -171,14 +182,29 @@ def _embedding_gradients(spec: ModelSpec, rules: StepRules) -> Live:
     return live
 
 
-def _embedding_backward(assembly: _Assembly, embedding: Live, everything: Live, rules: StepRules) -> None:
-    """The last node of backward: the table's dense gradient beside all others, and the hidden states' gradient."""
-    if not embedding:
+def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, everything: Live) -> None:
+    """The last node of backward: each table's dense gradient beside all others and the hidden states' gradient.
+
+    A tied table gets two gradients, of the head and of the look-up; both and their sum are alive at once
+    (torch/csrc/autograd/input_buffer.cpp adds out of place when the first buffer is shared).
+    """
+    tables = _embedding_gradients(spec, rules)
+    if not tables:
         return
-    live: Live = Counter() if rules.accumulate else everything.copy()
-    if rules.accumulate:
-        live = Counter({StorageClass(kind.what, kind.bytes, "temporaries"): count for kind, count in embedding.items()})
+    live = _renamed(tables, "temporaries") if rules.accumulate else everything.copy()
+    if _trains_tied(spec, rules):
+        live = live + times(_renamed(tables, "temporaries"), 2)
+    else:
+        live[StorageClass("gradient of activations", TOKENS * (spec.hidden * rules.weights_width), "temporaries")] += 1
     assembly.add("backward", (Instant("embedding", live),))
+
+
+def _trains_tied(spec: ModelSpec, rules: StepRules) -> bool:
+    return rules.trains_base and spec.tied and spec.lm_head is not None
+
+
+def _renamed(live: Live, term: Term) -> Live:
+    return Counter({StorageClass(kind.what, kind.bytes, term): count for kind, count in live.items()})
 
 
 # -- blocks ---------------------------------------------------------------------------------------------------------
@@ -248,6 +274,13 @@ def _layer_profile(
     return tape, profile, plain, kept
 
 
+def _cached_copies(tape: Tape, role: _Role) -> Live:
+    """Autocast's copies of trained weights outlive a checkpointed forward pass: the cache keeps them until its end."""
+    if not role.trained:
+        return Counter()
+    return Counter(kind for kind in tape.storages if kind.what == AUTOCAST_COPY)
+
+
 def _as_activations(live: Live) -> Live:
     return Counter({StorageClass("checkpoint: " + kind.what, kind.bytes, "activations"): n for kind, n in live.items()})
 
@@ -262,13 +295,12 @@ def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count:
     work = tuple(tape.work)
     reached = bool(profile.backward)
     if not reached:
-        return _Run(count, plain, (), Counter(), Counter(), work, recomputed=False, reached=False)
+        return _Run(count, plain, (), Counter(), Counter(), work, False, False, Counter())
     if not checkpointed:
-        return _Run(count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True)
-    incoming: Live = Counter({StorageClass("gradient of activations", profile.output_bytes, "temporaries"): 1})
-    recomputation = tuple(Instant("recomputed " + i.operation, i.live + incoming) for i in profile.forward)
+        return _Run(count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True, Counter())
+    recomputation = tuple(Instant("recomputed " + i.operation, i.live + profile.resume) for i in profile.forward)
     backward = prune((*recomputation, *profile.backward))
-    return _Run(count, plain, backward, kept, profile.gradients, work, recomputed=True, reached=True)
+    return _Run(count, plain, backward, kept, profile.gradients, work, True, True, _cached_copies(tape, role))
 
 
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
@@ -281,17 +313,7 @@ def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, Bl
     for module in spec.text.after:
         hidden = player.norm(module, hidden) if module.kind.endswith("norm") else player.linear(module, hidden)
     loss = play_head(player, spec, hidden)
-    profile = simulate(tape, (x,), (loss,), accumulate=rules.accumulate)
-    tied = rules.trains_base and spec.tied and spec.lm_head is not None
-    gradients = _without_head(profile.gradients, spec.lm_head, rules) if tied else profile.gradients
-    return tape, BlockProfile(profile.forward, profile.backward, profile.saved, gradients, profile.output_bytes)
-
-
-def _without_head(gradients: Live, head: Module | None, rules: StepRules) -> Live:
-    """A tied head's gradient is the embedding's own, counted there."""
-    assert head is not None
-    kind = StorageClass("gradient of weights", constant(head.weight_elements * rules.gradient_width), "gradients")
-    return gradients - Counter({kind: 1})
+    return tape, simulate(tape, (x,), (loss,), accumulate=rules.accumulate)
 
 
 # -- compiling ------------------------------------------------------------------------------------------------------
@@ -316,5 +338,3 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
 def _work_sizes(item: Work) -> tuple[Size, ...]:
     return (item.flops, item.bytes, item.backward_flops, item.backward_bytes)
 
-
-__all__ = ["FLOAT32", "NOTHING", "StepProgram", "Value", "compile_step"]

@@ -28,14 +28,15 @@ class BlockProfile:
     """A block's share of a step.
 
     `forward` and `backward` are its instants without what lies outside the block; `saved` is what it leaves behind
-    after its forward pass; `gradients` the parameter gradients that its backward pass leaves.
+    after its forward pass; `gradients` the parameter gradients that its backward pass leaves. `resume` is what backward
+    holds when it first needs something kept: what a checkpoint's recomputation runs beside.
     """
 
     forward: tuple[Instant, ...]
     backward: tuple[Instant, ...]
     saved: Live
     gradients: Live
-    output_bytes: Size
+    resume: Live
 
 
 def simulate(
@@ -55,10 +56,10 @@ def simulate(
     forward, after = _forward(tape, inputs, outputs, saved_by)
     if stop_early:
         forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves), default=0)]
-    backward, gradients = _backward(tape, outputs, after, saved_by, accumulate)
+    backward, resume = _backward(tape, outputs, after, saved_by, accumulate)
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
-    return BlockProfile(prune(forward), prune(backward), saved, gradients, _bytes(outputs))
+    return BlockProfile(prune(forward), prune(backward), saved, _gradients_of(tape), resume)
 
 
 def forward_only(tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> tuple[Instant, ...]:
@@ -72,13 +73,6 @@ def storages_kept(tape: Tape, inputs: tuple[Value, ...], kept_operations: Iterab
     storages = {value.storage for value in inputs}
     storages |= {operation.output.storage for operation in kept_operations if operation.output is not None}
     return _classes(tape, storages, dict.fromkeys(storages, 1))
-
-
-def _bytes(values: Iterable[Value]) -> Size:
-    total = Size()
-    for value in values:
-        total = total + value.elements * value.width
-    return total
 
 
 def _saved_counts(tape: Tape) -> dict[int, int]:
@@ -130,10 +124,13 @@ def _backward(
     parameter_gradients: Live = Counter()
     instants: list[Instant] = []
     alive = {s for s in alive if pending.get(s)}
+    resume: Live | None = None
     for operation in reversed(tape.operations):
         if operation.output is None or not flow.has(operation.output):
             continue
         incoming = flow.take(operation.output)
+        if resume is None and operation.saves:
+            resume = flow.classes(extra=[incoming])
         live = _classes(tape, alive, saved_by)
         produced = [(value, flow.new(value) if fresh else incoming) for value, fresh in operation.gradients]
         live.update(operation.backward_temporaries)
@@ -147,7 +144,7 @@ def _backward(
         for value, gradient in produced:
             flow.arrive(value, gradient)
         alive = _release(operation, pending, alive)
-    return instants, _gradients_of(tape)
+    return instants, Counter() if resume is None else resume
 
 
 def _gradients_of(tape: Tape) -> Live:
