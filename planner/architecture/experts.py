@@ -8,9 +8,9 @@ from __future__ import annotations
 from planner.architecture.blocks import gated_mlp, pre_norm_layer
 from planner.architecture.config import MAXIMUM_EXPERTS, MAXIMUM_HEADS, MAXIMUM_LAYERS, Config
 from planner.architecture.spec import (
-    Attention,
     LatentAttention,
     Layer,
+    Mixer,
     Mlp,
     Module,
     Moe,
@@ -139,9 +139,7 @@ def latent_attention(config: Config, extra: tuple[Module, ...] = ()) -> LatentAt
     )
 
 
-def interleaved(
-    hidden: int, attention: Attention | LatentAttention, dense: Mlp, sparse: Moe, pattern: list[bool]
-) -> list[Layer]:
+def interleaved(hidden: int, attention: Mixer, dense: Mlp, sparse: Moe, pattern: list[bool]) -> list[Layer]:
     """One pre-norm layer per entry of `pattern`: its feed-forward block is `sparse` where True, else `dense`."""
     layers = {False: pre_norm_layer(hidden, attention, dense), True: pre_norm_layer(hidden, attention, sparse)}
     return [layers[is_sparse] for is_sparse in pattern]

@@ -21,28 +21,28 @@ from planner.architecture.experts import (
     sparse_after_first,
 )
 from planner.architecture.reader import Reader
-from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Moe
+from planner.architecture.spec import Layer, Mixer, ModelSpec, Moe
 
 
-def deepseek_experts(config: Config) -> Moe:
-    """`n_routed_experts` experts and one shared MLP of `n_shared_experts` x `moe_intermediate_size` columns."""
+def deepseek_experts(config: Config, experts: str = "n_routed_experts", shared: str = "n_shared_experts") -> Moe:
+    """Experts of `moe_intermediate_size` columns and one MLP as wide as all shared experts, by the fields' names."""
     hidden = config.integer("hidden_size")
     intermediate = config.integer("moe_intermediate_size")
-    shared_count = config.integer("n_shared_experts", minimum=0, maximum=MAXIMUM_EXPERTS)
+    shared_count = config.integer(shared, minimum=0, maximum=MAXIMUM_EXPERTS)
     activation = config.text("hidden_act", "silu")
     return routed(
         config,
-        count=expert_count(config, "n_routed_experts"),
+        count=expert_count(config, experts),
         intermediate=intermediate,
         shared=shared_mlp(hidden, intermediate * shared_count, activation),
         activation=activation,
     )
 
 
-def deepseek_layers(config: Config, attention: Attention | LatentAttention, pattern: list[bool]) -> list[Layer]:
+def deepseek_layers(config: Config, attention: Mixer, pattern: list[bool], experts: Moe | None = None) -> list[Layer]:
     """One layer per entry of `pattern`, with experts where True and with a dense MLP where False."""
     hidden = config.integer("hidden_size")
-    sparse = deepseek_experts(config)
+    sparse = experts or deepseek_experts(config)
     if all(pattern):
         return [pre_norm_layer(hidden, attention, sparse)] * len(pattern)
     dense = gated_mlp(hidden, config.integer("intermediate_size"), activation=config.text("hidden_act", "silu"))

@@ -14,9 +14,8 @@ from planner.architecture.reader import Reader
 from planner.architecture.spec import Attention, Layer, ModelSpec, Moe, Sublayer, rms_norm
 
 
-def projection_norm_attention(config: Config) -> Attention:
+def projection_norm_attention(config: Config, bias: bool) -> Attention:
     """Grouped attention whose QK norms have heads x head_dim and key/value heads x head_dim weights."""
-    bias = config.flag("attention_bias", False)
     attention = grouped_attention(config, qkv_bias=bias, output_bias=bias)
     return replace(
         attention,
@@ -38,7 +37,11 @@ def olmo_experts(config: Config) -> Moe:
 
 def read_olmoe(config: Config) -> ModelSpec:
     """model_type olmoe: norms before the blocks."""
-    layer = pre_norm_layer(config.integer("hidden_size"), projection_norm_attention(config), olmo_experts(config))
+    layer = pre_norm_layer(
+        config.integer("hidden_size"),
+        projection_norm_attention(config, config.flag("attention_bias", False)),
+        olmo_experts(config),
+    )
     return decoder(config, [layer] * config.layers())
 
 
@@ -47,7 +50,10 @@ def read_flex_olmo(config: Config) -> ModelSpec:
     hidden = config.integer("hidden_size")
     layer = Layer(
         (
-            Sublayer(projection_norm_attention(config), post_norm=rms_norm("post_attention_layernorm", hidden)),
+            Sublayer(
+                projection_norm_attention(config, config.flag("attention_bias", False)),
+                post_norm=rms_norm("post_attention_layernorm", hidden),
+            ),
             Sublayer(olmo_experts(config), post_norm=rms_norm("post_feedforward_layernorm", hidden)),
         )
     )
