@@ -319,18 +319,6 @@ def even_head_dim(config: Config, hidden: int, heads: int, name: str) -> int:
     return hidden // heads
 
 
-def rotary_dim_of(config: Config, head_dim: int, default: float = 1.0) -> int | None:
-    """Channels of a head that RoPE turns, None for all: `partial_rotary_factor`, alone or inside the rope fields."""
-    factor = default
-    for name in ("rope_parameters", "rope_scaling"):
-        if name in config and "partial_rotary_factor" in config.section(name):
-            factor = config.section(name).number("partial_rotary_factor", maximum=1.0)
-            return None if factor == 1.0 else int(head_dim * factor)
-    if "partial_rotary_factor" in config or default != 1.0:
-        factor = config.number("partial_rotary_factor", default, maximum=1.0)
-    return None if factor == 1.0 else int(head_dim * factor)
-
-
 def activation_of(config: Config, default: str, name: str = "hidden_act") -> str:
     """The activation's name in the library's table."""
     return config.text(name, default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 MAXIMUM_WIDTH = 2**26
@@ -129,6 +129,19 @@ class Config:
         if not isinstance(value, Mapping):
             raise ConfigError(self._name(name), value, "an object")
         return Config(cast(Mapping[str, Any], value), self._name(name), self.assumed)
+
+    def without(self, name: str) -> Config:
+        """This config with `name` absent."""
+        return replace(self, values={key: value for key, value in self.values.items() if key != name})
+
+    def sections(self, name: str, length: int) -> list[Config]:
+        """The list of `length` nested objects called `name`."""
+        entries = self.items(name, length)
+        if entries is None:
+            raise ConfigError(self._name(name), None, f"a list of {length} objects")
+        if not all(isinstance(entry, Mapping) for entry in entries):
+            raise ConfigError(self._name(name), entries, f"a list of {length} objects")
+        return [Config(entry, f"{self._name(name)}[{index}]", self.assumed) for index, entry in enumerate(entries)]
 
     def error(self, name: str, accepted: str) -> ConfigError:
         """The error that says that the present value of `name` cannot be used."""

@@ -14,10 +14,10 @@ from planner.architecture.blocks import (
     fused_gated_mlp,
     grouped_attention,
     pre_norm_layer,
-    rotary_dim_of,
 )
 from planner.architecture.config import Config
 from planner.architecture.reader import Reader
+from planner.architecture.rotary import rotary_dim_of
 from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Sublayer, rms_norm
 
 

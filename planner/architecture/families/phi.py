@@ -15,12 +15,12 @@ from planner.architecture.blocks import (
     parallel_layer,
     plain_mlp,
     projections,
-    rotary_dim_of,
     runs_of,
     token_embedding,
 )
 from planner.architecture.config import Config
 from planner.architecture.reader import Reader
+from planner.architecture.rotary import rotary_dim_of
 from planner.architecture.spec import Attention, ModelSpec, Stack, layer_norm
 
 

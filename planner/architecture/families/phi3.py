@@ -15,10 +15,10 @@ from planner.architecture.blocks import (
     head_dim_of,
     heads_of,
     pre_norm_layer,
-    rotary_dim_of,
 )
 from planner.architecture.config import Config
 from planner.architecture.reader import Reader
+from planner.architecture.rotary import rotary_dim_of
 from planner.architecture.spec import ModelSpec
 
 

@@ -17,11 +17,11 @@ from planner.architecture.blocks import (
     norm_per_head,
     parallel_layer,
     projections,
-    rotary_dim_of,
     sequential_layer,
 )
 from planner.architecture.config import Config
 from planner.architecture.reader import Reader
+from planner.architecture.rotary import rotary_dim_of
 from planner.architecture.spec import Attention, ModelSpec, layer_norm
 
 

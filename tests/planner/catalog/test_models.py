@@ -16,40 +16,47 @@ from planner.catalog.models import (
 )
 
 MODELS = all_models()
+ROUNDING = 0.035  # a claim such as 7.4B against a count
 
 
 def modelled(entry: CatalogModel) -> bool:
     return entry.config["model_type"] in readers()
 
 
-def expected_total(entry: CatalogModel) -> int:
+def exact_total(entry: CatalogModel) -> int | None:
     """The library's own count, or that of a class of the same shape, or the published integer where neither builds."""
-    expected = entry.meta_total or entry.meta_proxy_total or entry.published
-    assert expected is not None
-    return expected
+    published = entry.published if entry.published_kind == "exact" else None
+    return entry.meta_total or entry.meta_proxy_total or published
 
 
 @pytest.mark.parametrize("entry", [entry for entry in MODELS if modelled(entry)], ids=lambda entry: entry.id)
-def test_every_model_counts_exactly(entry: CatalogModel) -> None:
+def test_every_model_counts_exactly_or_its_row_says_why_not(entry: CatalogModel) -> None:
     spec = read_config(entry.config)
-    if entry.explained is None:
-        assert total(spec) + spec.phantoms == expected_total(entry)
     counts = by_component(spec)
     assert sum(counts.values()) == total(spec)
-    if entry.meta_embedding is not None:
-        assert spec.embeddings[0].elements == entry.meta_embedding
-    if entry.meta_vision is not None:
-        assert counts.get("vision", 0) == entry.meta_vision
-    if entry.meta_active is not None:
-        assert active(spec) == entry.meta_active
+    expected = exact_total(entry)
+    if expected is None:
+        assert entry.explained
+        assert entry.published is not None
+        assert abs(total(spec) / entry.published - 1) < ROUNDING
+        return
+    assert total(spec) + spec.phantoms == expected
+    assert entry.meta_embedding in (None, spec.embeddings[0].elements)
+    assert entry.meta_vision in (None, counts.get("vision", 0))
+    assert entry.meta_active in (None, active(spec))
 
 
 def test_every_published_integer_is_met_or_reconciled() -> None:
     for entry in MODELS:
-        if entry.published_kind != "exact" or entry.published is None or entry.explained is not None:
+        expected = exact_total(entry)
+        if entry.published_kind != "exact" or entry.published is None or expected is None:
             continue
         explained = sum(part.params for part in entry.reconciliation)
-        assert expected_total(entry) + explained == entry.published, entry.id
+        assert expected + explained == entry.published or entry.explained, entry.id
+
+
+def test_few_rows_need_words_beside_their_sums() -> None:
+    assert len([entry for entry in MODELS if entry.explained]) <= 5
 
 
 def test_ids_are_unique_and_found_in_any_case() -> None:
