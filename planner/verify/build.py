@@ -34,7 +34,7 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
         model = AutoModelForCausalLM.from_config(
             library_config,
             dtype=getattr(torch, settings.weights_dtype),
-            attn_implementation=attention_name(settings),
+            attn_implementation=attention_name(library_config, settings),
             **experts_choice(settings),
         )
         model = choose_trainable(model, settings)
@@ -48,9 +48,25 @@ def experts_choice(settings: TraceSettings) -> dict[str, str]:
     return {} if chosen is None else {"experts_implementation": chosen}
 
 
-def attention_name(settings: TraceSettings) -> str:
-    """The key in transformers' attention table: flash attention is our own entry, as its package isn't needed here."""
-    return "trainfit_flash" if settings.attention == "flash_attention" else settings.attention
+def attention_name(library_config: Any, settings: TraceSettings) -> str:
+    """The key in transformers' attention table.
+
+    Flash attention is our own entry, as its package isn't needed here. A class without SDPA (Gemma 2's soft-capping) gets
+    eager, which is what transformers picks when nothing is asked for (modeling_utils.py,
+    `_check_and_adjust_attn_implementation`).
+    """
+    if settings.attention == "flash_attention":
+        return "trainfit_flash"
+    if settings.attention == "sdpa" and not model_class(library_config)._supports_sdpa:
+        return "eager"
+    return settings.attention
+
+
+def model_class(library_config: Any) -> Any:
+    """The class that AutoModelForCausalLM builds for the config."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(library_config)]
 
 
 def cut_depth(library_config: Any, layers: int | None) -> None:
