@@ -84,7 +84,8 @@ class Attention:
     """Softmax attention with query heads and key/value heads (multi-head, grouped, multi-query, cross).
 
     Either `q`, `k`, `v` or the fused `qkv` is set. `q` may hold an output gate beside the query (`output_gate`), as
-    Qwen3-Next does. `norm_over` says whether QK norms run over each head or over the whole projection.
+    Qwen3-Next does. `norm_over` says whether QK norms run over each head or over the whole projection;
+    `weightless_qk_norm` that they run without a weight (Llama 4), `q_norm` and `k_norm` being None.
     """
 
     query_heads: int
@@ -99,6 +100,7 @@ class Attention:
     q_norm: Module | None = None
     k_norm: Module | None = None
     norm_over: Literal["head", "projection"] = "head"
+    weightless_qk_norm: bool = False
     position: Literal["rope", "alibi", "relative", "none"] = "rope"
     rotary_dim: int | None = None
     window: int | None = None
