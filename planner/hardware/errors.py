@@ -1,0 +1,21 @@
+"""What is wrong with the machine of a request, with the field at fault."""
+
+from __future__ import annotations
+
+
+class MachineError(ValueError):
+    """The machine of a request can't be resolved: `field` is at fault, the message says what is accepted."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class UnknownDevice(MachineError):
+    """No device of the catalogue has this id; `suggestions` are ids that look alike, never used in its place."""
+
+    def __init__(self, device_id: str, suggestions: tuple[str, ...]) -> None:
+        self.device_id = device_id
+        self.suggestions = suggestions
+        hint = f"; the nearest ids are {', '.join(suggestions)}" if suggestions else ""
+        super().__init__("machine.device", f"no device {device_id[:128]!r} in the catalogue{hint}")

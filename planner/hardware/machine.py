@@ -1,0 +1,233 @@
+"""The machine of a request: a device, how many of them, and the memory and disk around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from planner.contract import DeviceFigures, MachineRequest
+from planner.hardware.apple import DEFAULT_MACOS, working_set_bytes
+from planner.hardware.described import described_device
+from planner.hardware.devices import device
+from planner.hardware.errors import MachineError
+from planner.hardware.profile import DeviceProfile
+from planner.units import GIB, format_bytes, gib_to_bytes
+
+THIS_MACHINE: Final = "this-machine"
+ASSUMED_BYTES_PER_CHANNEL: Final = 16 * GIB
+"""A CPU's memory when nobody said: one 16 GiB module in each channel, listed as assumed."""
+ASSUMED_CHANNELS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A device and what stands around it; all memory is per logical device.
+
+    `memory_total_bytes` is the driver's total after overrides, `system_reserved_bytes` what no framework can take of
+    it, `in_use_bytes` what other processes hold (the highest of several devices). Our own context is in none of them.
+    `host_usable_bytes` is the host memory that a training process may take; None where nobody said how much there is.
+    On a shared pool (`shared_with_host`) both describe the same memory. `assumed` lists what was filled in, by field.
+    """
+
+    device: DeviceProfile
+    device_count: int
+    memory_total_bytes: int
+    system_reserved_bytes: int
+    in_use_bytes: int = 0
+    host_memory_bytes: int | None = None
+    host_usable_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    is_this_machine: bool = False
+    macos_major: int | None = None
+    assumed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def logical_devices(self) -> int:
+        """Devices that a framework addresses: units x logical devices per unit."""
+        return self.device_count * self.device.logical_devices_per_unit
+
+    @property
+    def shared_with_host(self) -> bool:
+        """Whether device and host memory are one pool."""
+        return self.device.shared_with_host
+
+    @property
+    def usable_bytes(self) -> int:
+        """Bytes of one logical device that a training process may take; see `usable_bytes`."""
+        return usable_bytes(self)
+
+
+def usable_bytes(machine: Machine) -> int:
+    """Return total - system reserved - in use by others, at least 0, per logical device.
+
+    The context of our own process is never subtracted: it is part of what the run needs (`outside_allocator`).
+    """
+    return max(0, machine.memory_total_bytes - machine.system_reserved_bytes - machine.in_use_bytes)
+
+
+def system_share_bytes(host_memory_bytes: int) -> int:
+    """Return what the operating system keeps of a host's memory: 1/16 of it, at least 2 GiB and at most 8.
+
+    The range is the catalogue's ("leave 2-8 GiB for the OS", from memory); the slope between is ours. A host below
+    4 GiB keeps half. Where the machine was detected, what is really available counts instead.
+    """
+    share_bytes = min(max(host_memory_bytes // 16, 2 * GIB), 8 * GIB)
+    return min(share_bytes, host_memory_bytes // 2)
+
+
+def resolve_machine(request: MachineRequest, detected: Machine | None = None) -> Machine:
+    """Return the machine that a request names, with the request's own figures over those known.
+
+    Args:
+        request: a catalogue id, "this-machine" or a device's own figures; counts, sizes.
+        detected: the machine that the server or the command line runs on, for "this-machine".
+
+    Raises:
+        UnknownDevice: no such id; names ids that look alike.
+        MachineError: "this-machine" where nothing was detected, or more devices than it has.
+    """
+    if request.device == THIS_MACHINE:
+        return _this_machine(request, detected)
+    figures = request.device
+    profile = described_device(figures) if isinstance(figures, DeviceFigures) else device(figures)
+    if profile.kind == "cpu":
+        given_gib = figures.memory_gib if isinstance(figures, DeviceFigures) else None
+        return _cpu_machine(profile, request, given_gib)
+    if profile.shared_with_host:
+        return _shared_machine(profile, request)
+    return _discrete_machine(profile, request)
+
+
+def _this_machine(request: MachineRequest, detected: Machine | None) -> Machine:
+    if detected is None:
+        raise MachineError("machine.device", "this machine could not be detected: name a device of the catalogue")
+    if request.device_count > detected.device_count:
+        raise MachineError(
+            "machine.device_count",
+            f"this machine has {detected.device_count} x {detected.device.name}, not {request.device_count}",
+        )
+    machine = replace(detected, device_count=request.device_count)
+    if request.disk_free_gib is not None:
+        machine = replace(machine, disk_free_bytes=gib_to_bytes(request.disk_free_gib))
+    if request.device_memory_gib is None and request.host_memory_gib is None:
+        return machine
+    return _with_other_memory(machine, request)
+
+
+def _with_other_memory(machine: Machine, request: MachineRequest) -> Machine:
+    """Return this machine as if it had the memory that the request gives; what others hold stays as detected."""
+    count_and_memory = request.model_copy(update={"device": machine.device.id, "disk_free_gib": None})
+    if machine.device.kind == "cpu":
+        sized = _cpu_machine(machine.device, count_and_memory, None)
+    elif machine.shared_with_host:
+        sized = _shared_machine(machine.device, count_and_memory, machine.macos_major)
+    else:
+        profile = replace(
+            machine.device,
+            memory_total_bytes=machine.memory_total_bytes,
+            system_reserved_bytes=machine.system_reserved_bytes,
+        )
+        sized = _discrete_machine(profile, count_and_memory)
+    keeps_host = request.host_memory_gib is None and not machine.shared_with_host
+    return replace(
+        machine,
+        memory_total_bytes=sized.memory_total_bytes,
+        system_reserved_bytes=sized.system_reserved_bytes,
+        in_use_bytes=0 if machine.shared_with_host else machine.in_use_bytes,
+        host_memory_bytes=machine.host_memory_bytes if keeps_host else sized.host_memory_bytes,
+        host_usable_bytes=machine.host_usable_bytes if keeps_host else sized.host_usable_bytes,
+        assumed={**machine.assumed, **sized.assumed},
+    )
+
+
+def _discrete_machine(profile: DeviceProfile, request: MachineRequest) -> Machine:
+    known_bytes = profile.memory_total_bytes or 0
+    total_bytes = _bytes_or(request.device_memory_gib, known_bytes)
+    host_bytes = None if request.host_memory_gib is None else gib_to_bytes(request.host_memory_gib)
+    return Machine(
+        device=profile,
+        device_count=request.device_count,
+        memory_total_bytes=total_bytes,
+        system_reserved_bytes=min(profile.system_reserved_bytes, total_bytes),
+        host_memory_bytes=host_bytes,
+        host_usable_bytes=None if host_bytes is None else host_bytes - system_share_bytes(host_bytes),
+        disk_free_bytes=_disk(request),
+        assumed={},
+    )
+
+
+def _shared_machine(profile: DeviceProfile, request: MachineRequest, macos_major: int | None = None) -> Machine:
+    """Return a Mac or an APU: one pool, of which the device may take a part.
+
+    The pool is the host's memory where that is given, else the device's. When both are given the device may take its
+    own figure; else Apple's rule, or the catalogue's share of this APU, decides.
+    """
+    known_bytes = profile.memory_total_bytes or 0
+    device_bytes = _bytes_or(request.device_memory_gib, known_bytes)
+    pool_bytes = _bytes_or(request.host_memory_gib, device_bytes)
+    if request.device_memory_gib is not None and request.host_memory_gib is not None:
+        limit_bytes = min(device_bytes, pool_bytes)
+    elif profile.kind == "apple":
+        limit_bytes = working_set_bytes(pool_bytes, macos_major or DEFAULT_MACOS)
+    else:
+        limit_bytes = pool_bytes - _share(profile.system_reserved_bytes, pool_bytes, known_bytes)
+    return Machine(
+        device=profile,
+        device_count=request.device_count,
+        memory_total_bytes=pool_bytes,
+        system_reserved_bytes=pool_bytes - limit_bytes,
+        host_memory_bytes=pool_bytes,
+        host_usable_bytes=pool_bytes - system_share_bytes(pool_bytes),
+        disk_free_bytes=_disk(request),
+        macos_major=macos_major,
+        assumed=_pool_assumptions(profile, request, macos_major),
+    )
+
+
+def _cpu_machine(profile: DeviceProfile, request: MachineRequest, given_gib: float | None) -> Machine:
+    """Return a machine that trains on its processor: the capacity is the host's memory."""
+    stated_gib = request.host_memory_gib or request.device_memory_gib or given_gib
+    assumed: dict[str, str] = {}
+    if stated_gib is None:
+        channels = (profile.host.memory_channels if profile.host else None) or ASSUMED_CHANNELS
+        host_bytes = channels * ASSUMED_BYTES_PER_CHANNEL
+        assumed["machine.host_memory_gib"] = (
+            f"{format_bytes(host_bytes)}: one 16 GiB module in each of {channels} memory channels; give yours"
+        )
+    else:
+        host_bytes = gib_to_bytes(stated_gib)
+    share_bytes = system_share_bytes(host_bytes)
+    return Machine(
+        device=profile,
+        device_count=request.device_count,
+        memory_total_bytes=host_bytes,
+        system_reserved_bytes=share_bytes,
+        host_memory_bytes=host_bytes,
+        host_usable_bytes=host_bytes - share_bytes,
+        disk_free_bytes=_disk(request),
+        assumed=assumed,
+    )
+
+
+def _pool_assumptions(profile: DeviceProfile, request: MachineRequest, macos_major: int | None) -> dict[str, str]:
+    assumed: dict[str, str] = {}
+    if request.device_memory_gib is None and request.host_memory_gib is None:
+        options = ", ".join(str(option // GIB) for option in profile.memory_options_bytes)
+        sold = f"; sold with {options} GiB, give yours" if options else ""
+        assumed["machine.device_memory_gib"] = f"{format_bytes(profile.memory_total_bytes or 0)}{sold}"
+    if profile.kind == "apple" and macos_major is None:
+        assumed["machine.macos"] = f"macOS {DEFAULT_MACOS} or older, whose limit on GPU memory is the lower one"
+    return assumed
+
+
+def _share(part_bytes: int, pool_bytes: int, whole_bytes: int) -> int:
+    return part_bytes * pool_bytes // whole_bytes if whole_bytes else 0
+
+
+def _bytes_or(gib: float | None, otherwise_bytes: int) -> int:
+    return otherwise_bytes if gib is None else gib_to_bytes(gib)
+
+
+def _disk(request: MachineRequest) -> int | None:
+    return None if request.disk_free_gib is None else gib_to_bytes(request.disk_free_gib)
