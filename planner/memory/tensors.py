@@ -1,0 +1,91 @@
+"""The tensors of a run that exist whether or not a step is under way: base weights, adapters, what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.architecture.count import counted_modules
+from planner.architecture.spec import ModelSpec, Module, layer_modules
+from planner.step.rules import StepRules
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """`count` tensors of `shape`. `module` says where they come from; `embedding` matters to 8-bit optimizers."""
+
+    what: str
+    shape: tuple[int, ...]
+    count: int
+    embedding: bool = False
+    hidden_matrix: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Elements of one tensor."""
+        product = 1
+        for dimension in self.shape:
+            product *= dimension
+        return product
+
+
+def base_modules(spec: ModelSpec, rules: StepRules) -> Iterator[tuple[Module, int]]:
+    """The base model's leaf modules; a tied head's weight once, a classification head in place of the output head."""
+    for module, times in counted_modules(spec):
+        if module is spec.lm_head and (spec.tied or rules.objective == "sequence_classification"):
+            continue
+        yield module, times
+
+
+def module_tensors(module: Module, times: int) -> Iterator[Tensors]:
+    """Weight and bias of a module as the tensors that an optimizer sees."""
+    hidden = module.kind in {"linear", "experts", "conv"} and module.component not in {"lm_head", "embedding"}
+    if module.weight_elements:
+        matrix = hidden and len(module.shape) == 2
+        yield Tensors(module.name, module.shape, times, module.kind == "embedding", matrix)
+    if module.bias:
+        yield Tensors(f"{module.name}.bias", (module.bias,), times)
+
+
+def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
+    """Base tensors that are trained: all for full, the last layers for freeze, none under adapters."""
+    if rules.method == "full":
+        for module, times in base_modules(spec, rules):
+            yield from module_tensors(module, times)
+    elif rules.method == "freeze":
+        remaining = rules.trainable_layers
+        for run in reversed(spec.text.runs):
+            taken = min(remaining, run.count)
+            remaining -= taken
+            if taken:
+                for module in layer_modules(run.layer):
+                    yield from module_tensors(module, taken)
+    if rules.objective == "sequence_classification":
+        yield Tensors("score", (rules.num_labels, spec.hidden), 1)
+
+
+def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
+    """LoRA's A [rank, in] and B [out, rank], DoRA's magnitude [out], and copies of modules_to_save.
+
+    Source: peft/tuners/lora/layer.py update_layer; peft/utils/other.py ModulesToSaveWrapper (a deep copy).
+    """
+    if not rules.has_adapters:
+        return
+    for module, times in base_modules(spec, rules):
+        if rules.adapts(module):
+            yield Tensors(f"{module.name}.lora_A", (rank, module.inputs), times)
+            yield Tensors(f"{module.name}.lora_B", (module.outputs, rank), times)
+            if rules.method == "dora":
+                yield Tensors(f"{module.name}.lora_magnitude", (module.outputs,), times)
+        if module.name in rules.saved_modules:
+            yield from module_tensors(module, times)
+
+
+def trained(spec: ModelSpec, rules: StepRules, rank: int) -> list[Tensors]:
+    """Every tensor that the optimizer updates."""
+    return [*trained_base(spec, rules), *adapters(spec, rules, rank)]
+
+
+def trained_elements(spec: ModelSpec, rules: StepRules, rank: int) -> int:
+    """Trainable parameters."""
+    return sum(tensor.elements * tensor.count for tensor in trained(spec, rules, rank))

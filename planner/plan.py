@@ -1,0 +1,358 @@
+"""A request with every open field filled in: typical defaults per framework, the dtype policy, and what was assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from planner.architecture.spec import ModelSpec
+from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
+from planner.errors import NotModelledError, PlanError
+from planner.hardware import DeviceProfile, Machine
+from planner.step.rules import BYTES, Kernel, StepRules
+from planner.support import attention_kernel
+
+FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
+TYPICAL_SEQUENCE = 2048
+QUANTISED_STORES = {"float8", "mxfp4", "int4", "int8", None}
+
+# What each framework does when it is not told otherwise, where that differs from the common defaults.
+# transformers: TrainingArguments.gradient_checkpointing is False; peft's prepare_model_for_kbit_training, which its
+# quantisation guide calls for qlora, turns it on. trl: SFTConfig turns gradient_checkpointing on. torchtune: the
+# published single-device recipes set enable_activation_checkpointing and CEWithChunkedOutputLoss. torchtitan:
+# activation_checkpoint.mode is "selective" with option "op".
+FRAMEWORK_DEFAULTS: dict[str, dict[str, str]] = {
+    "transformers": {"activation_checkpointing": "none", "loss": "full_logits"},
+    "trl": {"activation_checkpointing": "full", "loss": "full_logits"},
+    "torchtune": {"activation_checkpointing": "full", "loss": "chunked"},
+    "torchtitan": {"activation_checkpointing": "selective_op", "loss": "full_logits"},
+    "litgpt": {"activation_checkpointing": "none", "loss": "full_logits"},
+    "deepspeed": {"activation_checkpointing": "none", "loss": "full_logits"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that the memory and throughput formulas need; nothing is open.
+
+    `assumed` maps each field of the request that was filled in to its value; `warnings` says what was ignored.
+    """
+
+    spec: ModelSpec
+    machine: Machine
+    rules: StepRules
+    optimizer: str
+    optimizer_impl: str
+    optimizer_state_dtype: str
+    master_weights: bool
+    optimizer_in_backward: bool
+    double_quant: bool
+    sequence_length: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    rank: int
+    data_parallel: int
+    zero_stage: int
+    allocator: Literal["native", "expandable_segments"]
+    tokens: int | None
+    kernel_reason: str
+    assumed: dict[str, Any] = field(default_factory=dict[str, Any])
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def trained_width(self) -> int:
+        """Bytes of one trained parameter."""
+        return self.rules.adapter_width if self.rules.has_adapters else self.rules.weights_width
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all devices."""
+        return self.micro_batch_size * self.sequence_length * self.gradient_accumulation_steps * self.data_parallel
+
+
+class _Filler:
+    """Takes a value from the run, or a default that is then noted in `assumed`."""
+
+    def __init__(self) -> None:
+        self.assumed: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def take(self, name: str, given: Any, default: Any) -> Any:
+        if given is not None:
+            return given
+        self.assumed[f"run.{name}"] = default
+        return default
+
+
+def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan:
+    """Fill in the request.
+
+    Raises:
+        PlanError: fields contradict each other, the model or the framework (HTTP 422).
+        NotModelledError: the plan is understood but not covered.
+    """
+    run, filler = request.run, _Filler()
+    _refuse_uncovered(run)
+    defaults = FRAMEWORK_DEFAULTS[run.framework]
+    method = filler.take("method", run.method, "lora")
+    weights, compute = _dtypes(run, method, spec, machine.device, filler)
+    lora = _lora(run, method, filler)
+    trained = lora.adapter_dtype if method in {"lora", "qlora", "dora"} else weights
+    optimizer = filler.take("optimizer", run.optimizer, "adamw")
+    implementation = _implementation(run, optimizer, machine.device, filler)
+    gradient = filler.take("gradient_dtype", run.gradient_dtype, trained)
+    state = filler.take("optimizer_state_dtype", run.optimizer_state_dtype, _state_dtype(run, optimizer, trained))
+    master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
+    _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
+    checkpointing, every = _checkpointing(run, method, defaults, filler)
+    kernel, why = _kernel(run, spec, machine.device, filler)
+    accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
+    quantization = _quantization(run, method, filler)
+    rules = StepRules(
+        method=method,
+        weights_dtype=weights,
+        compute_dtype=compute,
+        gradient_dtype=gradient,
+        adapter_dtype=lora.adapter_dtype,
+        targets=None if lora.target_modules == "all-linear" else tuple(lora.target_modules),
+        saved_modules=tuple(lora.modules_to_save),
+        dropout=lora.dropout > 0,
+        scheme=quantization.scheme if method == "qlora" else None,
+        kernel=kernel,
+        checkpointing=cast(Any, checkpointing),
+        checkpoint_every=every,
+        loss=filler.take("loss", run.loss, defaults["loss"]),
+        loss_chunks=run.loss_chunks,
+        framework=run.framework,
+        accumulate=accumulation > 1,
+        trainable_layers=_trainable_layers(run, method, spec, filler),
+        objective=run.objective,
+        num_labels=run.num_labels,
+    )
+    sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
+    _check_sequence(sequence, spec, filler)
+    data = _data_parallel(run, machine, filler)
+    return Plan(
+        spec=spec,
+        machine=machine,
+        rules=rules,
+        optimizer=optimizer,
+        optimizer_impl=implementation,
+        optimizer_state_dtype=state,
+        master_weights=master,
+        optimizer_in_backward=run.optimizer_in_backward,
+        double_quant=quantization.double_quant,
+        sequence_length=sequence,
+        micro_batch_size=filler.take("micro_batch_size", run.micro_batch_size, 1),
+        gradient_accumulation_steps=accumulation,
+        rank=lora.rank,
+        data_parallel=data,
+        zero_stage=run.parallelism.zero_stage,
+        allocator=run.allocator,
+        tokens=_tokens(run, sequence),
+        kernel_reason=why,
+        assumed=filler.assumed,
+        warnings=tuple(filler.warnings),
+    )
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+
+def _refuse_uncovered(run: RunRequest) -> None:
+    if run.framework not in FRAMEWORKS:
+        raise NotModelledError(
+            "framework_not_modelled", "run.framework",
+            f"framework `{run.framework}` is not modelled; modelled are {', '.join(FRAMEWORKS)}",
+        )  # fmt: skip
+    for axis in ("tensor", "pipeline", "context", "expert"):
+        if getattr(run.parallelism, axis) != 1:
+            raise NotModelledError(
+                "parallelism_not_modelled", f"run.parallelism.{axis}",
+                f"{axis} parallelism is not modelled; data parallelism with zero_stage 0 to 3 is",
+            )  # fmt: skip
+    for what in ("optimizer", "parameters", "activations"):
+        if getattr(run.offload, what) != "none":
+            raise NotModelledError(
+                "offload_not_modelled", f"run.offload.{what}",
+                f"offloading the {what} to the CPU is not modelled; the paged optimizers are",
+            )  # fmt: skip
+    if run.compile:
+        raise NotModelledError("compile_not_modelled", "run.compile", "torch.compile fuses kernels in ways that no formula here covers")
+    for name in ("weights_dtype", "compute_dtype", "gradient_dtype", "optimizer_state_dtype"):
+        if getattr(run, name) == "float8":
+            raise NotModelledError("float8_not_modelled", f"run.{name}", "training in float8 is not modelled")
+
+
+# -- dtypes ---------------------------------------------------------------------------------------------------------
+
+
+def _dtypes(run: RunRequest, method: str, spec: ModelSpec, device: DeviceProfile, filler: _Filler) -> tuple[str, str]:
+    """(weights, compute) by the contract's policy.
+
+    Stored 8- or 4-bit or unknown -> bfloat16 weights; compute follows the weights, but float16 where the device's
+    bfloat16 is absent or emulated (float32 where float16 is no better, as on CPUs); full float16 training keeps
+    float32 weights and computes in float16 under autocast.
+    """
+    stored = spec.stored_dtype if spec.stored_dtype in BYTES and spec.stored_dtype not in QUANTISED_STORES else "bfloat16"
+    natural = run.weights_dtype or stored
+    compute = run.compute_dtype or _computable(natural, device)
+    if run.weights_dtype is None:
+        natural = "float32" if compute == "float16" and method == "full" else compute if compute != "float32" else natural
+        if compute == "float32" and stored != "float32" and run.compute_dtype is None:
+            natural = "float32"
+    weights = filler.take("weights_dtype", run.weights_dtype, natural)
+    return weights, filler.take("compute_dtype", run.compute_dtype, compute)
+
+
+def _computable(dtype: str, device: DeviceProfile) -> str:
+    """The dtype that the device should compute in when the weights are of the given one."""
+    supports = device.supports
+    if dtype != "bfloat16" or supports.bfloat16 in {"native", "unknown"}:
+        return dtype
+    return "float16" if supports.float16 == "native" and device.kind != "cpu" else "float32"
+
+
+def _state_dtype(run: RunRequest, optimizer: str, trained: str) -> str:
+    """Moments take the trained parameter's dtype in torch.optim; bitsandbytes and DeepSpeed keep float32.
+
+    transformers' own Adafactor computes 16-bit gradients in float32 and keeps its state so (optimization.py).
+    """
+    if run.framework == "deepspeed" or optimizer in {"lion", "adafactor", "paged_adamw"}:
+        return "float32"
+    return trained
+
+
+def _master_by_default(run: RunRequest, trained: str) -> bool:
+    """DeepSpeed keeps a float32 master copy of 16-bit parameters (runtime/bf16_optimizer.py); the others do not."""
+    return run.framework == "deepspeed" and trained != "float32"
+
+
+def _check_framework_dtypes(
+    run: RunRequest, *, trained: str, gradient: str, state: str, optimizer: str, master: bool
+) -> None:
+    if run.framework == "deepspeed":
+        if not master and trained != "float32":
+            raise _contradiction("master_weights", False, "true", "DeepSpeed keeps float32 master weights beside 16-bit parameters")
+        return
+    if gradient != trained:
+        raise _contradiction("gradient_dtype", gradient, trained, f"PyTorch keeps .grad in the trained parameter's dtype, here {trained}")
+    if master:
+        raise _contradiction("master_weights", True, "false, or framework deepspeed", f"{run.framework} keeps no separate master copy")
+    plain = optimizer in {"adamw", "sgd_momentum", "muon"}
+    if plain and state != trained:
+        raise _contradiction("optimizer_state_dtype", state, trained, f"torch.optim creates its state in the parameter's dtype, here {trained}")
+
+
+def _contradiction(name: str, value: object, accepted: str, rule: str) -> PlanError:
+    return PlanError("contradicts_framework", f"run.{name}", value, accepted, f"run.{name} {value!r} contradicts the framework: {rule}")
+
+
+# -- the rest -------------------------------------------------------------------------------------------------------
+
+
+def _lora(run: RunRequest, method: str, filler: _Filler) -> LoraSettings:
+    if method not in {"lora", "qlora", "dora"}:
+        if run.lora is not None:
+            filler.warnings.append(f"run.lora is ignored: method `{method}` trains no adapters")
+        return LoraSettings()
+    if run.lora is None:
+        for name, value in LoraSettings().model_dump().items():
+            filler.assumed[f"run.lora.{name}"] = value
+        return LoraSettings()
+    for name in LoraSettings.model_fields.keys() - run.lora.model_fields_set:
+        filler.assumed[f"run.lora.{name}"] = getattr(run.lora, name)
+    return run.lora
+
+
+def _quantization(run: RunRequest, method: str, filler: _Filler) -> QuantizationSettings:
+    if method != "qlora":
+        if run.quantization is not None:
+            filler.warnings.append(f"run.quantization is ignored: only qlora quantises, the method is `{method}`")
+        return QuantizationSettings()
+    if run.quantization is None:
+        filler.assumed["run.quantization"] = QuantizationSettings().model_dump()
+        return QuantizationSettings()
+    return run.quantization
+
+
+def _trainable_layers(run: RunRequest, method: str, spec: ModelSpec, filler: _Filler) -> int:
+    if method != "freeze":
+        return 0
+    layers = run.freeze.trainable_layers if run.freeze else filler.take("freeze.trainable_layers", None, 2)
+    if layers > spec.text.layer_count:
+        raise PlanError(
+            "too_many_layers", "run.freeze.trainable_layers", layers, f"0 to {spec.text.layer_count}",
+            f"run.freeze.trainable_layers is {layers}, but the model has {spec.text.layer_count} layers",
+        )  # fmt: skip
+    return layers
+
+
+def _implementation(run: RunRequest, optimizer: str, device: DeviceProfile, filler: _Filler) -> str:
+    best = "fused" if device.supports.fused_optimizer and device.kind != "cpu" else "foreach"
+    if device.kind == "cpu":
+        best = "for_loop"
+    if optimizer not in {"adamw", "sgd", "sgd_momentum"}:
+        best = "for_loop" if optimizer in {"adafactor", "muon"} else "fused"
+        return run.optimizer_impl or best
+    chosen = filler.take("optimizer_impl", run.optimizer_impl, best)
+    if chosen == "fused" and not device.supports.fused_optimizer:
+        raise PlanError(
+            "contradicts_device", "run.optimizer_impl", chosen, "for_loop or foreach",
+            f"run.optimizer_impl `fused` does not run on {device.name}",
+        )  # fmt: skip
+    return chosen
+
+
+def _checkpointing(run: RunRequest, method: str, defaults: dict[str, str], filler: _Filler) -> tuple[str, int]:
+    typical = "full" if method == "qlora" and run.framework == "transformers" else defaults["activation_checkpointing"]
+    chosen = filler.take("activation_checkpointing", run.activation_checkpointing, typical)
+    if isinstance(chosen, EveryNth):
+        return "full", chosen.every_nth
+    if chosen == "none":
+        return "none", 0
+    return ("selective_op" if chosen == "selective" else chosen), 1
+
+
+def _kernel(run: RunRequest, spec: ModelSpec, device: DeviceProfile, filler: _Filler) -> tuple[Kernel, str]:
+    requested = filler.take("attention", run.attention, "sdpa")
+    kernel, why = attention_kernel(device, requested, masked=False)
+    return kernel, why
+
+
+def _typical_sequence(spec: ModelSpec) -> int:
+    return min(TYPICAL_SEQUENCE, spec.max_positions or TYPICAL_SEQUENCE)
+
+
+def _check_sequence(sequence: int, spec: ModelSpec, filler: _Filler) -> None:
+    limit = spec.max_positions
+    if limit is None or sequence <= limit:
+        return
+    if len(spec.embeddings) > 1 and any("pos" in table.name or table.name == "wpe" for table in spec.embeddings):
+        raise PlanError(
+            "sequence_too_long", "run.sequence_length", sequence, f"1 to {limit}",
+            f"run.sequence_length is {sequence}, but the model's position table ends at {limit}",
+        )  # fmt: skip
+    filler.warnings.append(f"run.sequence_length {sequence} is above the {limit} positions that the model was trained for")
+
+
+def _data_parallel(run: RunRequest, machine: Machine, filler: _Filler) -> int:
+    parallelism, logical = run.parallelism, machine.logical_devices
+    derived = logical
+    if parallelism.data is None:
+        filler.assumed["run.parallelism.data"] = derived
+        return derived
+    if parallelism.data != derived:
+        raise PlanError(
+            "parallelism_mismatch", "run.parallelism.data", parallelism.data, str(derived),
+            f"data x tensor x pipeline x context is {parallelism.data}, but the machine has {logical} logical devices",
+        )  # fmt: skip
+    return parallelism.data
+
+
+def _tokens(run: RunRequest, sequence: int) -> int | None:
+    if run.tokens is not None:
+        return run.tokens
+    if run.examples is None:
+        return None
+    return round(run.examples * (run.epochs or 1.0) * sequence)
