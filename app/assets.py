@@ -1,4 +1,4 @@
-"""Where the page templates and the static files are.
+"""Where the page templates, the static files and the documents that pages show are.
 
 In a checkout they stand at its top level, where people look for them; the wheel carries them inside the package, so
 that it adds nothing but `planner` and `app` to the top of site-packages (docs/adr/0005-assets-in-the-wheel.md).
@@ -7,21 +7,16 @@ that it adds nothing but `planner` and `app` to the top of site-packages (docs/a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def templates_directory() -> Path:
-    """The folder of the page templates."""
-    return _assets_directory("templates")
+def assets_directory(name: Literal["templates", "static", "docs"]) -> Path:
+    """The folder of that name.
 
-
-def static_directory() -> Path:
-    """The folder of the files that are served as they are."""
-    return _assets_directory("static")
-
-
-def _assets_directory(name: str) -> Path:
+    Raises FileNotFoundError where it is in neither place: the installation is broken.
+    """
     in_wheel, in_checkout = _PACKAGE / "_assets" / name, _PACKAGE.parent / name
     for directory in (in_wheel, in_checkout):
         if directory.is_dir():

@@ -1,0 +1,89 @@
+"""A wheel, installed in an empty place, has everything that a page needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
+
+# Run with the wheel's folder before everything else on the path, from a folder that is not the checkout.
+REPORT = """
+import json
+from app.assets import assets_directory
+found = {name: str(assets_directory(name)) for name in ("templates", "static", "docs")}
+print(json.dumps(found))
+"""
+SERVE_EVERYTHING = """
+import json
+from fastapi.testclient import TestClient
+from app.main import create_app
+with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+    pages = ["/", "/models", "/devices", "/methodology", "/about", "/livez", "/readyz", "/static/trainfit.css"]
+    print(json.dumps({page: client.get(page).status_code for page in pages}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (built,) = output.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel alone; its dependencies come from the environment that runs the tests, to keep this to seconds."""
+    target = tmp_path_factory.mktemp("installed")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    return target
+
+
+def run_elsewhere(code: str, installed: Path, folder: Path) -> str:
+    """What the code prints in a Python without site-packages' own trainfit: -S reads no .pth file."""
+    path = os.pathsep.join([str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "TRAINFIT_DATA_DIR": str(folder / "data")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_two_packages_and_nothing_else_at_its_top(wheel: Path) -> None:
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"app", "planner"}
+
+
+def test_the_wheel_holds_every_data_file_of_the_packages(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = [path for package in ("app", "planner") for path in (ROOT / package).rglob("*.jsonl")]
+    assert data
+    assert not [str(path) for path in data if path.relative_to(ROOT).as_posix() not in names]
+
+
+def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    found = json.loads(run_elsewhere(REPORT, installed, tmp_path))
+    assert {name: Path(place) for name, place in found.items()} == {
+        name: installed / "app" / "_assets" / name for name in ("templates", "static", "docs")
+    }
+
+
+def test_an_installed_wheel_serves_its_pages_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
+    answers = json.loads(run_elsewhere(SERVE_EVERYTHING, installed, tmp_path))
+    assert set(answers.values()) == {200}, answers
