@@ -14,7 +14,7 @@ CLASS_WINDOW = 4096  # configuration_mistral.py: a config without the field slid
 CLASS_KEY_VALUE_HEADS = 8
 
 
-def read_mistral(config: Config) -> ModelSpec:
+def read_mistral(config: Config, top: Config | None = None) -> ModelSpec:
     """model_type mistral: no biases; `head_dim` may differ from hidden / heads (Nemo)."""
     absent = "sliding_window" not in config.values
     window = config.integer("sliding_window", CLASS_WINDOW) if absent else config.optional_integer("sliding_window")
@@ -24,7 +24,7 @@ def read_mistral(config: Config) -> ModelSpec:
     layer = pre_norm_layer(
         hidden, attention, gated_mlp(hidden, config.integer("intermediate_size"), activation=activation)
     )
-    return decoder(config, [layer] * config.layers())
+    return decoder(config, [layer] * config.layers(), top=top)
 
 
 READERS: dict[str, Reader] = {"mistral": read_mistral}
