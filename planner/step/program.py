@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from planner.step.loss import play_head
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
 from planner.step.sizes import TOKENS, S, Size, constant, maximum, rounded, values_for
-from planner.step.tape import StorageClass, Tape, Term, Work
+from planner.step.tape import Operation, StorageClass, Tape, Term, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +102,47 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     """
     runs = list(_runs(spec, rules))
     head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
-    embedding_gradient = _embedding_gradients(spec, rules)
-    own = Counter() if _trains_tied(spec, rules) else embedding_gradient
-    all_gradients: Live = sum((times(run.gradients, run.count) for run in runs), head.gradients + own)
-    assembly = _Assembly(_always(spec, rules) + (all_gradients if rules.accumulate else Counter()))
-    saved_before, cached = _forward_pass(assembly, runs)
-    assembly.add("loss", head.forward, saved_before, cached)
-    assembly.add("loss", head.backward, saved_before)
-    later = Counter() if rules.accumulate else head.gradients
-    if rules.accumulate and _trains_tied(spec, rules):
-        later = _renamed(embedding_gradient, "temporaries")
-    _backward_pass(assembly, runs, saved_before, later, accumulate=rules.accumulate)
-    _embedding_backward(assembly, spec, rules, all_gradients)
+    everything = _all_gradients(spec, rules, runs, head)
+    kept_gradients = everything if rules.accumulate and not rules.optimizer_in_backward else Counter()
+    assembly = _Assembly(_always(spec, rules) + kept_gradients)
+    saved, cached = _forward_pass(assembly, runs)
+    assembly.add("loss", head.forward, saved, cached)
+    assembly.add("loss", head.backward, saved)
+    _backward_pass(assembly, runs, saved, _after_head(spec, rules, head), keep=not _frees_gradients(rules))
+    _embedding_backward(assembly, spec, rules, everything)
     work = [(item, run.count, 2 if run.recomputed else 1) for run in runs for item in run.work]
     work += [(item, 1, 1) for item in head_tape.work]
     return _compiled(assembly, work)
+
+
+@lru_cache(maxsize=512)
+def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
+    """The program of a forward pass and loss without gradients."""
+    frozen = replace(rules, method="freeze", trainable_layers=0, checkpoint_every=0, accumulate=False)
+    runs = list(_runs(spec, frozen))
+    _, head = _head(spec, frozen, reached=False)
+    assembly = _Assembly(_always(spec, frozen))
+    _forward_pass(assembly, runs)
+    assembly.add("loss", head.forward)
+    return _compiled(assembly, [])
+
+
+def _frees_gradients(rules: StepRules) -> bool:
+    """Whether backward leaves no gradient behind that was not there before."""
+    return rules.accumulate or rules.optimizer_in_backward
+
+
+def _all_gradients(spec: ModelSpec, rules: StepRules, runs: list[_Run], head: BlockProfile) -> Live:
+    """One gradient for each trained parameter; a tied table's counts as the head's."""
+    own: Live = Counter() if _trains_tied(spec, rules) else _embedding_gradients(spec, rules)
+    return sum((times(run.gradients, run.count) for run in runs), head.gradients + own)
+
+
+def _after_head(spec: ModelSpec, rules: StepRules, head: BlockProfile) -> Live:
+    """Gradients that the head leaves for the rest of backward; a tied table's waits for the look-up's."""
+    if not _frees_gradients(rules):
+        return head.gradients
+    return _renamed(_embedding_gradients(spec, rules), "temporaries") if _trains_tied(spec, rules) else Counter()
 
 
 def _reaches_head(rules: StepRules, spec: ModelSpec) -> bool:
@@ -158,7 +184,7 @@ def _forward_pass(assembly: _Assembly, runs: list[_Run]) -> tuple[Live, Live]:
     return saved, cached
 
 
-def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, accumulate: bool) -> None:
+def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, keep: bool) -> None:
     for run in reversed(runs):
         saved = saved - times(run.saved, run.count)
         if not run.reached:
@@ -166,9 +192,9 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
         own = int(run.recomputed)
         last, first = run.count - 1, 0
         for index in {last, first}:
-            done = Counter() if accumulate else times(run.gradients, last - index)
+            done = times(run.gradients, last - index) if keep else Counter[StorageClass]()
             assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
-        if not accumulate:
+        if keep:
             later = later + times(run.gradients, run.count)
 
 
@@ -191,7 +217,7 @@ def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, 
     tables = _embedding_gradients(spec, rules)
     if not tables:
         return
-    live = _renamed(tables, "temporaries") if rules.accumulate else everything.copy()
+    live = _renamed(tables, "temporaries") if _frees_gradients(rules) else everything.copy()
     if _trains_tied(spec, rules):
         live = live + times(_renamed(tables, "temporaries"), 2)
     else:
@@ -219,8 +245,9 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     for stack in stacks:
         for run in stack.runs:
             for role, count in _roles(position, run.count, first_trained, rules):
-                yield _layer_run(stack, run.layer, rules, role, count)
-            position += run.count
+                for checkpointed, part in _checkpoint_parts(position, count, rules):
+                    yield _layer_run(stack, run.layer, rules, role, part, checkpointed=checkpointed)
+                position += count
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +294,35 @@ def _layer_profile(
         y = player.sublayer(sublayer, y)
     kept: Live = Counter()
     if checkpointed:
-        operations = [op for op in tape.operations if op.keep_recomputed] if rules.checkpointing != "full" else []
+        operations = _kept_operations(tape) if rules.checkpointing != "full" else []
         kept = _as_activations(storages_kept(tape, (x,), operations))
-    profile = simulate(tape, () if checkpointed else (x,), (y,), accumulate=rules.accumulate, stop_early=checkpointed)
+    profile = simulate(tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed)
     plain = forward_only(tape, () if checkpointed else (x,), (y,))
     return tape, profile, plain, kept
+
+
+def _kept_operations(tape: Tape) -> list[Operation]:
+    """What torchtitan's per-operation policy keeps: attention and every second matrix product.
+
+    Source: torchtitan distributed/activation_checkpoint.py, _get_custom_policy.
+    """
+    marked = [operation for operation in tape.operations if operation.keep_recomputed]
+    products = [operation for operation in marked if operation.name != "flash attention"]
+    return [operation for operation in marked if operation.name == "flash attention"] + products[::2]
+
+
+SCORES = frozenset({"scores", "scaled scores", "masked scores", "float32 scores", "attention weights"})
+
+
+def _attention_recomputed(tape: Tape, profile: BlockProfile, plain: tuple[Instant, ...], count: int) -> _Run:
+    """Megatron's selective recomputation: the score matrices are made again in backward (arXiv 2205.05198, section 5).
+
+    With a fused kernel there are none, so that it saves nothing.
+    """
+    if not profile.backward:
+        return _Run(count, plain, (), Counter(), Counter(), tuple(tape.work), False, False, Counter())
+    kept = Counter({kind: number for kind, number in profile.saved.items() if kind.what not in SCORES})
+    return _Run(count, profile.forward, profile.backward, kept, profile.gradients, tuple(tape.work), False, True, Counter())
 
 
 def _cached_copies(tape: Tape, role: _Role) -> Live:
@@ -289,14 +340,28 @@ def _stream_width(rules: StepRules) -> int:
     return rules.weights_width
 
 
-def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int) -> _Run:
-    checkpointed = rules.checkpoint_every > 0 and rules.checkpointing != "none"
-    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, checkpointed)
+def _checkpoint_parts(start: int, count: int, rules: StepRules) -> Iterator[tuple[bool, int]]:
+    """Layers start .. start+count-1 as (checkpointed, how many): all, none, or every n-th from layer 0."""
+    every = rules.checkpoint_every if rules.checkpointing != "none" else 0
+    if every <= 1:
+        yield every == 1, count
+        return
+    for position in range(start, start + count):
+        yield position % every == 0, 1
+
+
+def _layer_run(
+    stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, *, checkpointed: bool
+) -> _Run:
+    recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
+    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, recomputes_blocks)
+    if checkpointed and not recomputes_blocks:
+        return _attention_recomputed(tape, profile, plain, count)
     work = tuple(tape.work)
     reached = bool(profile.backward)
     if not reached:
         return _Run(count, plain, (), Counter(), Counter(), work, False, False, Counter())
-    if not checkpointed:
+    if not recomputes_blocks:
         return _Run(count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True, Counter())
     recomputation = tuple(Instant("recomputed " + i.operation, i.live + profile.resume) for i in profile.forward)
     backward = prune((*recomputation, *profile.backward))
@@ -313,7 +378,7 @@ def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, Bl
     for module in spec.text.after:
         hidden = player.norm(module, hidden) if module.kind.endswith("norm") else player.linear(module, hidden)
     loss = play_head(player, spec, hidden)
-    return tape, simulate(tape, (x,), (loss,), accumulate=rules.accumulate)
+    return tape, simulate(tape, (x,), (loss,), accumulate=_frees_gradients(rules))
 
 
 # -- compiling ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ class StepRules:
     """The categorical settings of a run, resolved: nothing is left open.
 
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
-    but the device has no fused backward, so that the full score matrix is kept. `checkpoint_every` is 0 for none and
+    but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each gradient
+    as soon as it has been used. `checkpoint_every` is 0 for none and
     1 for every layer. `accumulate` is True when gradients of an earlier micro-batch exist.
     """
 
@@ -39,6 +40,7 @@ class StepRules:
     trainable_layers: int = 0
     objective: str = "causal_lm"
     num_labels: int = 2
+    optimizer_in_backward: bool = False
 
     @property
     def weights_width(self) -> int:
@@ -92,4 +94,4 @@ class StepRules:
         Source: transformers/integrations/bitsandbytes.py `replace_with_bnb_linear` with the default
         modules_to_not_convert, which holds the output embedding.
         """
-        return self.method == "qlora" and module.kind == "linear" and module.component != "lm_head"
+        return self.scheme is not None and module.kind == "linear" and module.component != "lm_head"
