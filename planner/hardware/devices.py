@@ -47,12 +47,12 @@ def all_devices() -> Sequence[DeviceProfile]:
 
 
 def device(device_id: str) -> DeviceProfile:
-    """Return the device with this id.
+    """Return the device with this id, or with exactly this name where only one has it.
 
     Raises:
         UnknownDevice: no such id; the error names ids that look alike.
     """
-    found = _by_id().get(device_id.strip().casefold())
+    found = _by_id().get(device_id.strip().casefold()) or match_name(device_id)
     if found is None:
         raise UnknownDevice(device_id, nearest_ids(device_id))
     return found
@@ -150,7 +150,7 @@ def _profile_of(row: Row) -> DeviceProfile:
     memory = _memory_of(row)
     context_bytes, context_provenance = _context_of(row)
     rounding_bytes, rounding_provenance = facts.rounding(architecture)
-    measured = row["measured_matmul_tflops"] or {}
+    measured: Mapping[str, float] = row["measured_matmul_tflops"] or {}
     provenance = {
         **memory.provenance,
         "context_bytes": context_provenance,

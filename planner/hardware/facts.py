@@ -1,7 +1,8 @@
 """What holds for a whole architecture, product line or allocator: stated once, with its source, in the catalogue.
 
-Three small tables beside devices.jsonl: `device_architectures` (dtypes, fused attention, context), `device_product_lines`
-(matmul efficiency, medians over the measured devices of a class) and `device_allocators` (rounding, fused optimizers).
+Three small tables stand beside devices.jsonl: `device_architectures` (dtypes, fused attention, context),
+`device_product_lines` (matmul efficiency, medians over the measured devices of a class) and `device_allocators`
+(rounding, fused optimizers).
 """
 
 from __future__ import annotations

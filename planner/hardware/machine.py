@@ -117,18 +117,17 @@ def _this_machine(request: MachineRequest, detected: Machine | None) -> Machine:
 
 def _with_other_memory(machine: Machine, request: MachineRequest) -> Machine:
     """Return this machine as if it had the memory that the request gives; what others hold stays as detected."""
-    count_and_memory = request.model_copy(update={"device": machine.device.id, "disk_free_gib": None})
     if machine.device.kind == "cpu":
-        sized = _cpu_machine(machine.device, count_and_memory, None)
+        sized = _cpu_machine(machine.device, request, None)
     elif machine.shared_with_host:
-        sized = _shared_machine(machine.device, count_and_memory, machine.macos_major)
+        sized = _shared_machine(machine.device, request, machine.macos_major)
     else:
         profile = replace(
             machine.device,
             memory_total_bytes=machine.memory_total_bytes,
             system_reserved_bytes=machine.system_reserved_bytes,
         )
-        sized = _discrete_machine(profile, count_and_memory)
+        sized = _discrete_machine(profile, request)
     keeps_host = request.host_memory_gib is None and not machine.shared_with_host
     return replace(
         machine,
@@ -212,7 +211,8 @@ def _cpu_machine(profile: DeviceProfile, request: MachineRequest, given_gib: flo
 
 def _pool_assumptions(profile: DeviceProfile, request: MachineRequest, macos_major: int | None) -> dict[str, str]:
     assumed: dict[str, str] = {}
-    if request.device_memory_gib is None and request.host_memory_gib is None:
+    stated = request.device_memory_gib is not None or request.host_memory_gib is not None
+    if not stated and profile.memory_basis not in ("given", "detected"):
         options = ", ".join(str(option // GIB) for option in profile.memory_options_bytes)
         sold = f"; sold with {options} GiB, give yours" if options else ""
         assumed["machine.device_memory_gib"] = f"{format_bytes(profile.memory_total_bytes or 0)}{sold}"

@@ -98,10 +98,11 @@ class HostFigures:
 class DeviceProfile:
     """One kind of device of the catalogue, or one that was detected or described.
 
-    `memory_total_bytes` is what the driver reports, None for a CPU, whose capacity is the host's. `system_reserved_bytes`
-    is the part of it that no framework can take: the driver's own, ECC, or what an operating system keeps from the GPU
-    (Apple's working set, an APU's carve-out and GTT). `context_bytes` is what the driver context and kernels take inside
-    our own process; it is not part of the reserve. `memory_options_bytes` are the sizes that the device was sold with.
+    `memory_total_bytes` is what the driver reports, None for a CPU, whose capacity is the host's.
+    `system_reserved_bytes` is the part of it that no framework can take: the driver's own, ECC, or what an operating
+    system keeps from the GPU (Apple's working set, an APU's carve-out and GTT). `context_bytes` is what the driver
+    context and kernels take inside our own process; it is not part of the reserve. `memory_options_bytes` are the
+    sizes that the device was sold with.
 
     `peak_flops` holds dense FLOP/s per dtype with the accumulation that PyTorch training uses (float32), which on
     GeForce is half of the advertised 16-bit rate; int8 is in operations per second.
