@@ -1,17 +1,97 @@
-"""The web application."""
+"""The web application: routes, and how every error is answered."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from app.api import catalog, estimates, health
+from app.assets import assets_directory
+from app.guard import Guard, is_loopback
+from app.plans import Plans
+from app.problems import Problem, from_parameters
+from app.responses import PROBLEM_RESPONSES, respond
+from app.settings import Settings
+from app.web import pages
+from app.web.configs import ConfigStore
+
+_STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
-def create_app() -> FastAPI:
+def product_version() -> str:
+    """The installed version; a checkout that was never installed has none."""
+    try:
+        return version("trainfit")
+    except PackageNotFoundError:
+        return "0+checkout"
+
+
+def create_app(settings: Settings | None = None, plans: Plans | None = None) -> FastAPI:
     """The application, ready for uvicorn."""
-    application = FastAPI(title="trainfit")
-    application.add_api_route("/livez", _alive, tags=["health"])
-    application.add_api_route("/readyz", _alive, tags=["health"])
+    settings = settings or Settings()
+    application = FastAPI(
+        title="trainfit",
+        summary="Can I train or fine-tune this model on this machine? How, how fast and at what price?",
+        version=product_version(),
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    application.state.plans = plans or Plans(settings)
+    application.state.configs = ConfigStore(settings.data_dir / "configs")
+    application.state.site = pages.Site(
+        product_version(), "This machine" if is_loopback(settings.host) else "This server", settings.local_directories
+    )
+    application.include_router(health.router)
+    for router in (estimates.router, catalog.router):
+        application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
+    application.include_router(pages.router)
+    application.mount("/static", _Static(directory=assets_directory("static")))
+    _answer_errors(application)
+    application.add_middleware(
+        Guard,
+        respond=respond,
+        loopback_only=is_loopback(settings.host),
+        allowed_hosts=settings.allowed_hosts,
+    )
     return application
 
 
-async def _alive() -> dict[str, str]:
-    return {"status": "ok"}
+class _Static(StaticFiles):
+    """Static files, whose addresses hold the hash of their content: a browser may keep them for good."""
+
+    async def get_response(self, path: str, scope: dict[str, object]) -> Response:  # pyright: ignore[reportIncompatibleMethodOverride]
+        response = await super().get_response(path, scope)  # pyright: ignore[reportArgumentType]
+        if response.status_code == 200 and b"v=" in bytes(scope.get("query_string", b"")):  # pyright: ignore[reportArgumentType]
+            response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def _answer_errors(application: FastAPI) -> None:
+    """Every error, expected or not, is a problem with a code."""
+
+    async def problem(request: Request, error: Problem) -> Response:
+        return respond(request, error)
+
+    async def parameters(request: Request, error: RequestValidationError) -> Response:
+        return respond(request, from_parameters(error.errors()))
+
+    async def http(request: Request, error: HTTPException) -> Response:
+        code = _STATUS_CODES.get(error.status_code, "bad_request")
+        response = respond(request, Problem(code, str(error.detail), status=error.status_code))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def fault(request: Request, _: Exception) -> Response:
+        return respond(request, Problem("internal", "trainfit failed to answer; the log of the server has the details"))
+
+    application.add_exception_handler(Problem, problem)  # pyright: ignore[reportArgumentType]
+    application.add_exception_handler(RequestValidationError, parameters)  # pyright: ignore[reportArgumentType]
+    application.add_exception_handler(HTTPException, http)  # pyright: ignore[reportArgumentType]
+    application.add_exception_handler(Exception, fault)

@@ -33,21 +33,24 @@ class Settings(BaseSettings):
         env_prefix="TRAINFIT_", env_ignore_empty=True, frozen=True, populate_by_name=True, extra="forbid"
     )
 
-    host: str = Field("127.0.0.1", description="address that `trainfit serve` listens on")
-    port: int = Field(8000, ge=0, le=65535, description="port that `trainfit serve` listens on; 0 takes a free one")
+    host: str = Field(default="127.0.0.1", description="address that `trainfit serve` listens on")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port that `trainfit serve` listens on; 0 takes a free one"
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="names that the server answers to, with commas; none: its own on loopback, elsewhere any"
+        default=(),
+        description="names that the server answers to, with commas; none: its own on loopback, elsewhere any",
     )
     data_dir: Path = Field(default_factory=default_data_directory, description="folder for everything that is stored")
-    local_directories: bool = Field(True, description="whether a model may be a folder of this machine")
+    local_directories: bool = Field(default=True, description="whether a model may be a folder of this machine")
     hub_endpoint: str = Field(
-        "https://huggingface.co",
+        default="https://huggingface.co",
         validation_alias=AliasChoices("TRAINFIT_HUB_ENDPOINT", "HF_ENDPOINT"),
         description="where model configurations are read from",
     )
-    hub_timeout_seconds: float = Field(5.0, gt=0, description="how long to wait for the Hub")
+    hub_timeout_seconds: float = Field(default=5.0, gt=0, description="how long to wait for the Hub")
     hf_token: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("TRAINFIT_HF_TOKEN", "HF_TOKEN"),
         description="your Hub token, for gated models",
     )
@@ -56,3 +59,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def colour_is_welcome(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a terminal may be written to in colour: not under NO_COLOR (no-color.org) or on a dumb terminal."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"

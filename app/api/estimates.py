@@ -1,0 +1,93 @@
+"""POST /estimates and /estimates/batch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from app.api.body import parse_request, read_json
+from app.plans import Plans
+from app.problems import Problem, ProblemDocument
+from planner.contract import Answer, EstimateRequest
+
+MAXIMUM_BATCH = 256
+
+router = APIRouter(tags=["estimates"])
+AdviceChoice = Annotated[
+    Literal["full", "none"], Query(description="`none` leaves `advice` out, which is most of the work.")
+]
+
+
+class BatchRequest(BaseModel):
+    """Several questions at once."""
+
+    requests: list[EstimateRequest] = Field(max_length=MAXIMUM_BATCH)
+
+
+class BatchAnswer(BaseModel):
+    """Answers and problems, in the order of the requests."""
+
+    answers: list[Answer | ProblemDocument]
+
+
+def _body_of(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/estimates", response_model=Answer, openapi_extra=_body_of("EstimateRequest"), summary="Can I train this here?"
+)
+async def create_estimate(request: Request, advice: AdviceChoice = "full") -> Response:
+    """One answer. It has status 200 for all five verdicts: a no is an answer, not an error."""
+    asked = parse_request(await read_json(request))
+    plans: Plans = request.app.state.plans
+    if advice == "none" and plans.is_at_hand(asked):  # a few milliseconds of arithmetic: a thread would cost more
+        return _json(plans.answer(asked, advice=False).model_dump_json())
+    answer = await run_in_threadpool(plans.answer, asked, advice=advice == "full")
+    return _json(answer.model_dump_json())
+
+
+@router.post(
+    "/estimates/batch",
+    response_model=BatchAnswer,
+    openapi_extra=_body_of("BatchRequest"),
+    summary="Several questions at once",
+)
+async def create_estimates(request: Request, advice: AdviceChoice = "full") -> Response:
+    """Answers in the order of the requests; a request that cannot be answered has its problem in its place."""
+    asked = _requests_of(await read_json(request))
+    plans: Plans = request.app.state.plans
+    answers = await run_in_threadpool(_answer_each, plans, asked, advice == "full")
+    return _json('{"answers":[' + ",".join(answers) + "]}")
+
+
+def _requests_of(values: Any) -> list[Any]:
+    requests = values.get("requests") if isinstance(values, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if not isinstance(requests, list) or len(requests) > MAXIMUM_BATCH or values.keys() != {"requests"}:  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        raise Problem(
+            "invalid_request",
+            "the body is not a batch",
+            field="requests",
+            accepted=f'{{"requests": [...]}} with at most {MAXIMUM_BATCH} requests',
+        )
+    return requests  # pyright: ignore[reportUnknownVariableType]
+
+
+def _answer_each(plans: Plans, requests: list[Any], advice: bool) -> list[str]:
+    return [answer_or_problem(plans, values, advice=advice) for values in requests]
+
+
+def answer_or_problem(plans: Plans, values: Any, *, advice: bool) -> str:
+    """The JSON of an answer, or of the problem that stands in its place."""
+    try:
+        return plans.answer(parse_request(values), advice=advice).model_dump_json()
+    except Problem as problem:
+        return problem.json()
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")

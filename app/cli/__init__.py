@@ -1,0 +1,77 @@
+"""The command `trainfit`. Each command's module is imported only when it is asked for, so that all start quickly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from app.cli.console import Console
+
+COMMANDS = {
+    "check": "answer one plan: does it fit, why, and what to change",
+    "estimate": "answer plans given as JSON or JSON Lines",
+    "models": "search the catalogue of models",
+    "devices": "search the catalogue of devices",
+    "doctor": "what trainfit sees of this machine and its software",
+    "serve": "start the web page and the API",
+}
+EXIT_CODES = """\
+exit codes:
+  0  it fits
+  1  it is tight, does not fit, or no software runs it there
+  2  it is not modelled, or the question has an error
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if not words or words[0] not in COMMANDS:
+        parser.parse_args(words)
+        parser.print_help()
+        return 2
+    name, *rest = words
+    module = import_module(f"app.cli.{name}")
+    command_parser = argparse.ArgumentParser(
+        prog=f"trainfit {name}",
+        usage=getattr(module, "USAGE", None),
+        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(command_parser)
+    try:
+        return module.run(command_parser.parse_args(rest), Console.standard())
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        sys.stderr.close()
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="trainfit",
+        usage="trainfit COMMAND [...]",
+        description="Can I train or fine-tune this model on this machine? How, how fast and at what price?",
+        epilog=f"commands:\n{listed}\n\ntrainfit COMMAND --help says more.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"trainfit {version('trainfit')}")
+        except PackageNotFoundError:
+            print("trainfit, from a checkout that is not installed")
+        parser.exit()

@@ -1,0 +1,156 @@
+"""`trainfit check`: one plan, from flags or a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.api.body import parse_json, parse_request
+from app.cli import EXIT_CODES, report
+from app.cli.console import Console
+from app.hub import parse_config
+from app.knobs import Knob, knobs, unflatten
+from app.problems import Problem
+from planner.contract import Answer, EstimateRequest
+
+USAGE = "trainfit check MODEL [--device ID] [--method METHOD] [--sequence-length N] [...]"
+EPILOG = f"""\
+examples:
+  trainfit check meta-llama/Llama-3.1-8B --device nvidia-rtx-4090-24gb --method qlora --sequence-length 4096
+  trainfit check ./my-model --method full
+  trainfit check plan.yaml && accelerate launch train.py
+
+What is left out takes a typical value; the answer lists each one. Flags change what a plan file says.
+
+{EXIT_CODES}"""
+VERDICT_CODES: Mapping[str, int] = {"fits": 0, "tight": 1, "does_not_fit": 1, "unsupported": 1, "not_modelled": 2}
+MAXIMUM_FILE_BYTES = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags: one for each field of the contract."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a model's id, a folder with its config.json, a plan (.yaml or .json) in the API's form, or - for a plan "
+        "from standard input",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--no-advice", action="store_true", help="leave out what would change the answer")
+    groups = {
+        "machine": parser.add_argument_group("machine"),
+        "run": parser.add_argument_group("run"),
+    }
+    for knob in knobs():
+        _add_flag(groups[knob.path[0]], knob)
+
+
+def flag(knob: Knob) -> str:
+    """The name of a knob on the command line."""
+    name = f"custom-{knob.name}" if knob.name.startswith("device.") else knob.name
+    return "--" + name.replace(".", "-").replace("_", "-")
+
+
+def _add_flag(group: Any, knob: Knob) -> None:
+    metavar = "{" + ",".join(knob.choices) + "}" if knob.choices else _METAVARS[knob.type]
+    default = "" if knob.default is None or knob.default == [] else f" (default: {knob.format(knob.default)})"
+    text = (knob.help or knob.label).replace("%", "%%") + default
+    bare: dict[str, Any] = {"nargs": "?", "const": "true"} if knob.type == "flag" else {}
+    group.add_argument(flag(knob), dest=knob.name, metavar=metavar, help=text, **bare)
+
+
+_METAVARS = {"text": "NAME", "integer": "N", "number": "X", "flag": "true|false", "list": "NAMES"}
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Answer, and return the verdict's exit code."""
+    from app.plans import Plans
+    from app.settings import Settings
+
+    try:
+        request = request_of(arguments, console)
+        answer = Plans(Settings()).answer(request, advice=not arguments.no_advice)
+    except Problem as problem:
+        if arguments.json:
+            console.write(problem.json())
+        else:
+            complain(problem, console)
+        return 2
+    show(answer, arguments.json, console)
+    return VERDICT_CODES[answer.verdict]
+
+
+def show(answer: Answer, as_json: bool, console: Console) -> None:
+    """The answer for programs or for people."""
+    console.write(answer.model_dump_json(indent=2) if as_json else report.answer_text(answer, console))
+
+
+def complain(problem: Problem, console: Console) -> None:
+    """An error for people: what is wrong, with each field that is at fault."""
+    console.complain(console.paint("error: ", "red", "bold") + problem.document.detail)
+    for violation in problem.document.errors[1:]:
+        console.complain(f"       {violation.message}")
+
+
+def request_of(arguments: argparse.Namespace, console: Console) -> EstimateRequest:
+    """The request that model, file and flags mean together.
+
+    Raises:
+        Problem: a field breaks the contract, or a file cannot be read.
+    """
+    flat = {knob.name: value for knob in knobs() if (value := getattr(arguments, knob.name)) is not None}
+    values = _merged(_plan(arguments.model, console), unflatten(flat))
+    if arguments.revision is not None:
+        values["model"] = {**values["model"], "revision": arguments.revision}
+    return parse_request(values)
+
+
+def _merged(plan: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags over the plan, section by section."""
+    merged = dict(plan)
+    for name, value in flags.items():
+        inner = merged.get(name)
+        merged[name] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value  # pyright: ignore[reportUnknownArgumentType]
+    return merged
+
+
+def _plan(model: str, console: Console) -> dict[str, Any]:
+    """The plan that the first argument means."""
+    if model == "-":
+        return _plan_of(console.source.read(MAXIMUM_FILE_BYTES + 1), "standard input", is_yaml=False)
+    path = Path(model)
+    if path.suffix.casefold() in (".yaml", ".yml", ".json") and path.is_file():
+        return _plan_of(_read(path), model, is_yaml=path.suffix.casefold() != ".json")
+    return {"model": {"id": model}}
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAXIMUM_FILE_BYTES + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem("invalid_request", f"{path} cannot be read: {error}", field="body") from error
+
+
+def _plan_of(text: str, name: str, *, is_yaml: bool) -> dict[str, Any]:
+    """A plan, or a bare config.json, from a text."""
+    if len(text) > MAXIMUM_FILE_BYTES:
+        raise Problem("too_large", f"{name} is larger than 1 MiB", field="body")
+    values = _yaml(text, name) if is_yaml else parse_json(text)
+    if not isinstance(values, dict):
+        raise Problem("invalid_request", f"{name} holds no object", field="body", accepted="a plan in the API's form")
+    if "model_type" in values:
+        return {"model": {"config": parse_config(text)}}
+    return values  # pyright: ignore[reportUnknownVariableType]
+
+
+def _yaml(text: str, name: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Problem("invalid_json", f"{name} is not YAML: {error}", field="body") from error

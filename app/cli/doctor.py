@@ -1,0 +1,124 @@
+"""`trainfit doctor`: what is seen of this machine, which torch is installed, and whether the two go together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli.console import Console
+
+if TYPE_CHECKING:
+    from planner.hardware import Machine
+
+EPILOG = "Nothing is imported or run: torch's own version file says what it was built for."
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl", "torchtune", "torchtitan")
+_NEEDED_BUILD = {"nvidia": "cuda", "amd": "hip", "intel": "xpu"}
+_BUILD_NAMES = {"cuda": "CUDA", "hip": "ROCm", "xpu": "XPU"}
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed torch: its version, and the accelerator that it was built for (None: the CPU only)."""
+
+    version: str
+    accelerator: str | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How to print it."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Look and say; 0 when the software can use the hardware, 1 when something is to be done."""
+    from app.detect import detect
+
+    machine, torch = detect(), torch_build()
+    todo = list(advice(machine, torch))
+    if arguments.json:
+        console.write(_json(machine, torch, todo))
+    else:
+        _print(machine, torch, todo, console)
+    return 1 if todo else 0
+
+
+def torch_build() -> TorchBuild | None:
+    """The installed torch, read from its version file: importing it would take seconds."""
+    spec = find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))) / "version.py"
+    return read_torch_version(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_torch_version(text: str) -> TorchBuild:
+    """What torch/version.py says: `cuda`, `hip` and `xpu` are None or a version."""
+    found = dict(re.findall(r"^(__version__|cuda|hip|xpu)\b[^=\n]*= *['\"]([^'\"]*)['\"]", text, re.MULTILINE))
+    accelerator = next((name for name in ("cuda", "hip", "xpu") if found.get(name)), None)
+    return TorchBuild(found.get("__version__", "unknown"), accelerator)
+
+
+def advice(machine: Machine | None, torch: TorchBuild | None) -> Iterator[str]:
+    """What to do, in order."""
+    if machine is None:
+        yield "This machine could not be looked at: name a device with --device, or give its figures."
+    if torch is None:
+        yield "torch is not installed: estimates work without it, training and verification do not."
+    elif machine is not None and machine.device.kind in ("gpu", "apu"):
+        needed = _NEEDED_BUILD.get(machine.device.vendor)
+        if needed is not None and torch.accelerator != needed:
+            yield (
+                f"torch {torch.version} is not built for {machine.device.name}: install its {_BUILD_NAMES[needed]} build "
+                "(in a checkout: make install TORCH_INDEX=<address of that build's index>)."
+            )
+
+
+def _installed() -> dict[str, str | None]:
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _json(machine: Machine | None, torch: TorchBuild | None, todo: list[str]) -> str:
+    from pydantic import TypeAdapter
+
+    from planner.hardware import Machine
+
+    seen = None if machine is None else TypeAdapter(Machine).dump_python(machine, mode="json")
+    built = None if torch is None else asdict(torch)
+    return json.dumps({"machine": seen, "torch": built, "packages": _installed(), "todo": todo}, indent=2)
+
+
+def _print(machine: Machine | None, torch: TorchBuild | None, todo: list[str], console: Console) -> None:
+    from app.machines import shown
+    from app.web.numbers import gib
+
+    console.write(console.paint("This machine", "bold"))
+    words = shown(machine)
+    console.write(f"  {words.name}: {words.summary}" if words else "  could not be looked at")
+    if machine is not None:
+        console.write(
+            f"  total {gib(machine.memory_total_bytes)}, held by the system {gib(machine.system_reserved_bytes)}"
+        )
+        console.write(f"  catalogue id: {machine.device.id}" if machine.device.id else "  not in the catalogue")
+        for name, value in machine.assumed.items():
+            console.write(f"  assumed {name}: {value}")
+    console.write(console.paint("Software", "bold"))
+    built = "" if torch is None else f" ({_BUILD_NAMES.get(torch.accelerator or '', 'CPU')} build)"
+    for name, found in _installed().items():
+        console.write(f"  {name:<14}{found or 'not installed'}{built if name == 'torch' else ''}")
+    console.write(console.paint("To do" if todo else "Nothing to do", "bold"))
+    for line in todo:
+        console.write(f"  · {line}")

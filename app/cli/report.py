@@ -1,0 +1,150 @@
+"""An answer in a terminal: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from app.cli.console import Console
+from app.web.charts import TERM_LABELS
+from app.web.numbers import gib, percent, plain, rate
+from planner.contract import Answer, DeviceMemory, Memory
+from planner.units import format_count, format_seconds
+
+_MARKS = {
+    "fits": ("✓", "FITS", "green"),
+    "tight": ("!", "TIGHT", "yellow"),
+    "does_not_fit": ("✗", "DOES NOT FIT", "red"),
+    "unsupported": ("✗", "NOT SUPPORTED THERE", "red"),
+    "not_modelled": ("?", "NOT MODELLED YET", "cyan"),
+}
+_LEVERS_SHOWN = 8
+_LABEL_WIDTH = 24
+
+
+def answer_text(answer: Answer, console: Console) -> str:
+    """The whole report."""
+    parts: list[Iterator[str]] = [_verdict(answer, console)]
+    if answer.memory:
+        parts += [_capacity(answer.memory, console), _terms(answer.memory, console), _moments(answer.memory.device)]
+    parts += [_levers(answer, console), _time(answer), _parameters(answer), _assumptions(answer, console)]
+    blocks = ["\n".join(part) for part in parts]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _wrapped(text: str, console: Console, indent: str = "  ", hanging: str = "") -> str:
+    return textwrap.fill(text, console.width, initial_indent=indent, subsequent_indent=indent + hanging)
+
+
+def _verdict(answer: Answer, console: Console) -> Iterator[str]:
+    mark, word, colour = _MARKS[answer.verdict]
+    yield console.paint(f"{mark} {word}", colour, "bold")
+    yield console.paint(_wrapped(answer.summary, console), "bold")
+    if answer.verdict != "fits":
+        for reason in answer.reasons:
+            yield _wrapped(reason.message, console, "  · ", "")
+
+
+def _capacity(memory: Memory, console: Console) -> Iterator[str]:
+    device = memory.device
+    low, high = device.interval_bytes
+    yield f"  {_bar(device, console)}"
+    yield (
+        f"  needs {gib(device.required_bytes)} of {gib(device.usable_bytes)} usable; between {gib(low)} and "
+        f"{gib(high)} ({device.interval_basis})"
+    )
+
+
+def _bar(device: DeviceMemory, console: Console) -> str:
+    """What is needed (solid, the range beyond it shaded) against what is usable (the upright line)."""
+    cells = console.width - 6
+    widest = max(device.usable_bytes, device.interval_bytes[1], 1)
+    needed = round(device.required_bytes / widest * cells)
+    high = round(device.interval_bytes[1] / widest * cells)
+    limit = min(round(device.usable_bytes / widest * cells), cells - 1)
+    drawn = ["█" if i < needed else "▒" if i < high else "·" for i in range(cells)]
+    inside, beyond = "".join(drawn[:limit]), "".join(drawn[limit:])
+    fits = device.required_bytes <= device.usable_bytes
+    return console.paint(inside, "green" if fits else "yellow") + "│" + console.paint(beyond.rstrip("·"), "red")
+
+
+def _terms(memory: Memory, console: Console) -> Iterator[str]:
+    device = memory.device
+    rows = [(TERM_LABELS[name], size) for name, size in device.terms.model_dump().items() if size]
+    biggest = max((size for _, size in rows), default=1)
+    room = max(console.width - _LABEL_WIDTH - 20, 8)
+    for label, size in rows:
+        yield f"  {label:<{_LABEL_WIDTH}}{gib(size):>12}  {console.paint('▇' * round(size / biggest * room), 'blue')}"
+    yield console.paint(f"  {'Needed (highest moment)':<{_LABEL_WIDTH}}{gib(device.required_bytes):>12}", "bold")
+    spare = "To spare" if device.headroom_bytes >= 0 else "Missing"
+    yield f"  {spare:<{_LABEL_WIDTH}}{gib(abs(device.headroom_bytes)):>12}"
+    host = "Host memory" + (" (same pool)" if memory.host.shared_with_device else "")
+    yield f"  {host:<{_LABEL_WIDTH}}{gib(memory.host.peak_bytes):>12}"
+    yield f"  {'Disk':<{_LABEL_WIDTH}}{gib(memory.disk.needed_bytes):>12}"
+
+
+def _moments(device: DeviceMemory) -> Iterator[str]:
+    yield "Moments"
+    for moment in device.moments:
+        mark = "  ← highest" if moment.name == device.highest_moment else ""
+        yield f"  {moment.name.replace('_', ' '):<{_LABEL_WIDTH}}{gib(moment.allocated_bytes):>12}{mark}"
+
+
+def _levers(answer: Answer, console: Console) -> Iterator[str]:
+    if not answer.advice:
+        return
+    yield "What would change the answer"
+    for advice in answer.advice[:_LEVERS_SHOWN]:
+        title = advice.title or plain(advice.change)
+        effects = [f"saves {gib(advice.bytes_saved)}" if advice.bytes_saved > 0 else "saves nothing"]
+        if advice.bytes_saved < 0:
+            effects = [f"costs {gib(-advice.bytes_saved)}"]
+        if advice.time_factor is not None:
+            effects.append(f"{advice.time_factor:.2f} × the time")
+        if advice.makes_it_fit and answer.verdict != "fits":
+            effects.append(console.paint("makes it fit", "green"))
+        yield f"  · {console.paint(title, 'bold')}: {', '.join(effects)}"
+        yield _wrapped(advice.why, console, "    ")
+
+
+def _time(answer: Answer) -> Iterator[str]:
+    time = answer.throughput
+    if time is None:
+        return
+    yield "Time"
+    low, high = time.interval
+    yield (
+        f"  one step {format_seconds(time.step_seconds)} ({format_seconds(low)} to {format_seconds(high)}), "
+        f"{rate(time.tokens_per_second)} tokens per second"
+        + ("" if time.mfu is None else f", {percent(time.mfu)} of the peak")
+        + f"; basis: {time.basis}"
+    )
+    if time.seconds_to_finish is not None:
+        yield f"  to finish: {format_seconds(time.seconds_to_finish)}"
+
+
+def _parameters(answer: Answer) -> Iterator[str]:
+    counted = answer.parameters
+    if counted is None:
+        return
+    yield "Parameters"
+    yield (
+        f"  {counted.total:,} ({format_count(counted.total)}) in all, {format_count(counted.active)} active per token, "
+        f"{format_count(counted.trainable)} trained"
+    )
+
+
+def _assumptions(answer: Answer, console: Console) -> Iterator[str]:
+    for warning in answer.warnings:
+        yield _wrapped("warning: " + warning, console, "")
+    if answer.assumed:
+        yield "Assumed, because nobody said otherwise"
+        yield _wrapped(_joined([f"{name} {plain(value)}" for name, value in answer.assumed.items()]), console)
+    yield console.paint(
+        f"evidence: {answer.evidence.tier} · estimator {answer.estimator_version} · catalogue {answer.catalog_version}",
+        "dim",
+    )
+
+
+def _joined(items: Sequence[str]) -> str:
+    return "; ".join(items)

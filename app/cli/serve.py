@@ -1,0 +1,56 @@
+"""`trainfit serve`: the page and the API."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from pathlib import Path
+from typing import Any
+
+from app.cli.console import Console
+
+EPILOG = """\
+On any address but a loopback one, the page calls this machine "this server" and everybody who reaches it may ask.
+Settings come from TRAINFIT_* variables as well; a flag wins."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to listen and where to store."""
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: 8000)")
+    parser.add_argument("--data-dir", type=Path, help="folder for what is stored")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Serve until interrupted."""
+    import uvicorn
+
+    from app.main import create_app
+    from app.settings import Settings
+
+    given: dict[str, Any] = {
+        name: value for name, value in vars(arguments).items() if name in Settings.model_fields and value is not None
+    }
+    settings = Settings(**given)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        console.complain(f"error: cannot listen on {settings.host}:{settings.port}: {error.strerror or error}")
+        return 2
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    console.write(f"trainfit is at http://{host}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
+    config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,92 @@
+"""The machines that the faces show: this one, looked at now and then, and those of the catalogue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from app.web.numbers import gib
+from planner.contract import DeviceFigures, MachineRequest
+from planner.hardware import THIS_MACHINE, DeviceProfile, Machine, UnknownDevice, all_devices, device
+
+FRESH_SECONDS = 10.0
+"""How long what was seen of this machine holds: free memory changes, but not between two questions."""
+
+VENDOR_NAMES = {
+    "nvidia": "NVIDIA",
+    "amd": "AMD",
+    "intel": "Intel",
+    "apple": "Apple",
+    "google": "Google",
+    "aws": "Amazon",
+    "habana": "Intel Gaudi",
+}
+
+
+class ThisMachine:
+    """What is seen of this machine; looking takes time, so a look holds for some seconds."""
+
+    def __init__(self, look: Callable[[], Machine | None], fresh_seconds: float = FRESH_SECONDS) -> None:
+        self._look = look
+        self._fresh_seconds = fresh_seconds
+        self._lock = threading.Lock()
+        self._seen: Machine | None = None
+        self._seen_at: float | None = None
+
+    def __call__(self) -> Machine | None:
+        with self._lock:
+            now = time.monotonic()
+            if self._seen_at is None or now - self._seen_at > self._fresh_seconds:
+                self._seen, self._seen_at = self._look(), now
+            return self._seen
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """This machine in words."""
+
+    name: str
+    summary: str
+
+
+def shown(machine: Machine | None) -> Shown | None:
+    """A detected machine in words, None when it could not be looked at."""
+    if machine is None:
+        return None
+    count = f"{machine.device_count} × " if machine.device_count > 1 else ""
+    facts = [f"{gib(machine.usable_bytes)} usable"]
+    if machine.device.kind == "cpu":
+        facts.append(
+            "no GPU seen" if machine.device.host is None else f"{machine.device.host.cores} cores, no GPU seen"
+        )
+    elif machine.host_usable_bytes is not None and not machine.shared_with_host:
+        facts.append(f"{gib(machine.host_usable_bytes)} of host memory free")
+    if machine.disk_free_bytes is not None:
+        facts.append(f"{gib(machine.disk_free_bytes)} of disk free")
+    return Shown(f"{count}{machine.device.name}", ", ".join(facts))
+
+
+@cache
+def groups() -> list[tuple[str, list[DeviceProfile]]]:
+    """The catalogue's devices by vendor, newest first, for the form."""
+    found: dict[str, list[DeviceProfile]] = {}
+    for item in sorted(all_devices(), key=lambda item: (-(item.release_year or 0), item.name)):
+        found.setdefault(VENDOR_NAMES.get(item.vendor, item.vendor), []).append(item)
+    order = {name: position for position, name in enumerate(VENDOR_NAMES.values())}
+    return sorted(found.items(), key=lambda entry: order.get(entry[0], len(order)))
+
+
+def name_of(request: MachineRequest, machine_label: str) -> str:
+    """What a page calls the machine of a plan."""
+    count = f"{request.device_count} × " if request.device_count > 1 else ""
+    if isinstance(request.device, DeviceFigures):
+        return count + request.device.name
+    if request.device == THIS_MACHINE:
+        return machine_label.lower()
+    try:
+        return count + device(request.device).name
+    except UnknownDevice:
+        return count + request.device

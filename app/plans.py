@@ -1,0 +1,174 @@
+"""The one service behind every face: find the model and the machine, ask the engine, return the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, parse_config
+from app.machines import ThisMachine
+from app.problems import Problem, from_validation
+from planner.architecture.config import ConfigError
+from planner.catalog.models import UnknownModel, model
+from planner.contract import Answer, EstimateRequest
+from planner.errors import PlanError
+from planner.estimate import estimate
+from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+_AUTO_MAP_WARNING = (
+    "The config.json names code of its own (`auto_map`). It was not loaded or executed; the estimate follows the "
+    "known architecture of its model_type."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request with its model's configuration; the revision is the commit it was read at."""
+
+    request: EstimateRequest
+    config: Mapping[str, Any]
+
+
+class Plans:
+    """Answers requests. This machine is looked at only when a request or a page asks for it."""
+
+    def __init__(
+        self, settings: Settings, *, look: Callable[[], Machine | None] | None = None, hub: HubClient | None = None
+    ) -> None:
+        self._hub = hub or HubClient(settings)
+        self._local_directories = settings.local_directories
+        self.this_machine = ThisMachine(look or _detect)
+
+    def answer(self, request: EstimateRequest, *, advice: bool = True) -> Answer:
+        """The answer to a request, its model looked up wherever it is.
+
+        Raises:
+            Problem: the request cannot be answered, and why.
+        """
+        return self.evaluate(self.plan(request), advice=advice)
+
+    def is_at_hand(self, request: EstimateRequest) -> bool:
+        """Whether the model needs neither disk nor network, so that answering does not wait."""
+        if request.model.id is None:
+            return True
+        return _catalogue_config(request) is not None
+
+    def plan(self, request: EstimateRequest) -> Plan:
+        """The request with the configuration of its model, from the request, the catalogue, a directory or the Hub."""
+        reference = request.model
+        if reference.config is not None:
+            return Plan(request, reference.config)
+        known = _catalogue_config(request)
+        if known is not None:
+            return Plan(request, known)
+        model_id = reference.id or ""
+        if self._local_directories and _is_path(model_id):
+            return Plan(request, _read_directory(Path(model_id)))
+        found = self._hub.config(model_id, reference.revision)
+        if found.revision is not None:
+            pinned = reference.model_copy(update={"revision": found.revision})
+            request = request.model_copy(update={"model": pinned})
+        return Plan(request, found.config)
+
+    def machine(self, request: EstimateRequest) -> Machine:
+        """The machine of a request, what the person knows better applied."""
+        detected = self.this_machine() if request.machine.device == THIS_MACHINE else None
+        return resolve_machine(request.machine, detected)
+
+    def evaluate(self, plan: Plan, *, advice: bool) -> Answer:
+        """The engine's answer, its errors as problems."""
+        try:
+            machine = self.machine(plan.request)
+            answer = estimate(plan.request, config=plan.config, machine=machine, advice=advice)
+        except UnknownDevice as error:
+            raise _unknown_device(error) from error
+        except MachineError as error:
+            raise Problem("invalid_request", str(error), field=error.field, accepted=str(error)) from error
+        except PlanError as error:
+            raise Problem(
+                error.code, str(error), field=error.field, value=error.value, accepted=error.accepted
+            ) from error
+        except ConfigError as error:
+            raise Problem(
+                "invalid_config",
+                str(error),
+                field=f"model.config.{error.field}",
+                value=error.value,
+                accepted=error.accepted,
+            ) from error
+        except ValidationError as error:
+            raise from_validation(error) from error
+        if "auto_map" in plan.config:
+            return answer.model_copy(update={"warnings": [*answer.warnings, _AUTO_MAP_WARNING]})
+        return answer
+
+
+def _catalogue_config(request: EstimateRequest) -> Mapping[str, Any] | None:
+    """The catalogue's configuration; a revision asks for that of the Hub."""
+    reference = request.model
+    if reference.id is None or reference.revision is not None:
+        return None
+    try:
+        return model(reference.id).config
+    except UnknownModel:
+        return None
+
+
+def _unknown_device(error: UnknownDevice) -> Problem:
+    return Problem(
+        "unknown_device",
+        str(error),
+        field=error.field,
+        value=error.device_id,
+        accepted="a catalogue id, this-machine, or an object with the device's own figures",
+    )
+
+
+def _detect() -> Machine | None:
+    from app.detect import detect
+
+    return detect()
+
+
+def _is_path(model_id: str) -> bool:
+    return model_id.startswith(("./", "../", "~")) or Path(model_id).is_absolute()
+
+
+def _read_directory(directory: Path) -> Mapping[str, Any]:
+    path = directory.expanduser()
+    path = path if path.name == "config.json" else path / "config.json"
+    try:
+        return read_config_file(path)
+    except (OSError, ValueError) as error:
+        raise Problem(
+            "unknown_model",
+            f"{path} cannot be read as a config.json: {_why(error)}",
+            field="model.id",
+            value=str(directory),
+            accepted="a directory that holds a config.json",
+        ) from error
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror or "not a file") if isinstance(error, OSError) else str(error)
+
+
+def read_config_file(path: Path) -> Mapping[str, Any]:
+    """A config.json from disk.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no JSON object, or larger than any config.json.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    if path.stat().st_size > MAXIMUM_CONFIG_BYTES:
+        raise ValueError("larger than any config.json")
+    return parse_config(path.read_bytes())

@@ -1,0 +1,268 @@
+"""Errors as RFC 9457 problems: one shape for the API, the command line and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.knobs import knobs_by_path
+from planner.contract import EstimateRequest
+
+MEDIA_TYPE = "application/problem+json"
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a code means: its HTTP status, a title that never changes, and what a person can do about it."""
+
+    status: int
+    title: str
+    remedy: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "invalid_json": Kind(400, "Not JSON", "Send one JSON object in UTF-8. NaN and Infinity are not JSON."),
+    "bad_request": Kind(400, "Bad request", "See the detail of the answer."),
+    "unknown_host": Kind(
+        400, "Unknown host", "Open the page under the address that `trainfit serve` printed, or start it with --host."
+    ),
+    "cross_site": Kind(403, "Request from another site", "Send the form from trainfit's own page."),
+    "model_gated": Kind(
+        403, "The model is gated", "Accept the model's licence on the Hub and set HF_TOKEN, or paste its config.json."
+    ),
+    "not_found": Kind(404, "Not found", "Check the address; /api/v1/openapi.json lists the API's."),
+    "unknown_model": Kind(
+        404, "Unknown model", "Search the catalogue with `trainfit models WORD`, or paste the model's config.json."
+    ),
+    "unknown_plan": Kind(
+        404, "The pasted configuration is not stored here", "Paste the config.json again on the first page."
+    ),
+    "method_not_allowed": Kind(405, "Method not allowed", "The Allow header lists the methods."),
+    "too_large": Kind(413, "Body too large", "A request may have 1 MiB. Leave out what is not config or plan."),
+    "unsupported_media_type": Kind(415, "Not JSON by its Content-Type", "Send Content-Type: application/json."),
+    "invalid_request": Kind(
+        422, "The request breaks the contract", "`field` says where and `accepted` says what fits."
+    ),
+    "invalid_config": Kind(422, "The config.json cannot be used", "`field` names the value; correct it there."),
+    "unknown_device": Kind(
+        422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."
+    ),
+    "hub_unavailable": Kind(502, "The Hub did not answer", "Paste the model's config.json instead of its id."),
+    "internal": Kind(500, "A fault of trainfit", "Please report it with the request that caused it."),
+}
+
+
+class Violation(BaseModel):
+    """One field at fault."""
+
+    field: str
+    value: Any = None
+    accepted: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457, with the field at fault, its value and what is accepted."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
+    value: Any = None
+    accepted: str | None = None
+    help: str
+    errors: list[Violation] = []
+
+
+class Problem(Exception):
+    """An error that a person can act on."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        value: Any = None,
+        accepted: str | None = None,
+        status: int | None = None,
+        errors: Sequence[Violation] = (),
+    ) -> None:
+        kind = KINDS.get(code, KINDS["invalid_request"])
+        link = f"/errors#{code if code in KINDS else 'invalid_request'}"
+        self.document = ProblemDocument(
+            type=link,
+            title=kind.title,
+            status=status or kind.status,
+            detail=detail,
+            code=code,
+            field=field,
+            value=shorten(value),
+            accepted=accepted,
+            help=link,
+            errors=list(errors),
+        )
+        super().__init__(detail)
+
+    @property
+    def status(self) -> int:
+        return self.document.status
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Every field at fault, also where there is only one."""
+        document = self.document
+        if document.errors or document.field is None:
+            return document.errors
+        return [
+            Violation(
+                field=document.field, value=document.value, accepted=document.accepted or "", message=document.detail
+            )
+        ]
+
+    def json(self) -> str:
+        return self.document.model_dump_json(exclude_none=False)
+
+
+def shorten(value: Any) -> Any:
+    """A value fit for an error message: long texts are cut, containers are named, what is not JSON becomes text."""
+    if value is None or isinstance(value, bool | int):
+        return value if not isinstance(value, int) or abs(value) < 2**63 else f"{len(str(value))}-digit integer"
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = str(value).encode("utf-8", "replace").decode()
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def from_validation(error: ValidationError) -> Problem:
+    """The problem behind pydantic's errors, each union's branches reduced to the one that was meant."""
+    violations = [_violation(details) for details in _meant(error.errors(include_url=False))]
+    first = violations[0]
+    more = "" if len(violations) == 1 else f" ({len(violations) - 1} more in `errors`)"
+    return Problem(
+        "invalid_request",
+        first.message + more,
+        field=first.field,
+        value=first.value,
+        accepted=first.accepted,
+        errors=violations,
+    )
+
+
+_WRONG_KIND = frozenset({"string_type", "model_type", "dict_type", "list_type", "model_attributes_type"})
+
+
+def _meant(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Of a union's errors, those of the branch that the value looks like; of one field's, the first."""
+    ranked = sorted(errors, key=_unlikeliness)
+    seen: list[str] = []
+    for details in ranked:
+        field = _field(details)
+        if _unlikeliness(details) and any(other == field or other.startswith(f"{field}.") for other in seen):
+            continue
+        if field not in seen:
+            seen.append(field)
+            yield details
+
+
+def _unlikeliness(details: ErrorDetails) -> int:
+    if details["type"] in _WRONG_KIND:
+        return 2
+    return 1 if details["type"] == "literal_error" and isinstance(details["input"], dict | list) else 0
+
+
+def _path(details: ErrorDetails) -> tuple[str, ...]:
+    """The place in the request, without the names that pydantic gives to a union's branches."""
+    *inner, last = details["loc"] or ("",)
+    known = _field_names()
+    kept = [str(part) for part in inner if isinstance(part, int) or part in known]
+    if isinstance(last, int) or last in known or details["type"] == "extra_forbidden":
+        kept.append(str(shorten(last)))
+    return tuple(kept)
+
+
+def _field(details: ErrorDetails) -> str:
+    return ".".join(_path(details)) or "body"
+
+
+def _field_names() -> frozenset[str]:
+    parts = {part for path in knobs_by_path() for part in path}
+    return frozenset(parts | {"model", "id", "revision", "config", "requests", "base"})
+
+
+def _violation(details: ErrorDetails) -> Violation:
+    field, accepted = _field(details), _accepted(details)
+    value = None if details["type"] == "missing" else shorten(details["input"])
+    return Violation(field=field, value=value, accepted=accepted, message=_message(details, field, accepted))
+
+
+def _message(details: ErrorDetails, field: str, accepted: str) -> str:
+    match details["type"]:
+        case "missing":
+            return f"`{field}` is missing; accepted: {accepted}"
+        case "extra_forbidden":
+            return f"`{field}` is not a field of the request; accepted: {accepted}"
+        case "value_error":
+            return f"`{field}`: {accepted}"
+        case _:
+            return f"`{field}` is {shorten(details['input'])!r}; accepted: {accepted}"
+
+
+def _accepted(details: ErrorDetails) -> str:
+    path = _path(details)
+    if details["type"] == "extra_forbidden":
+        return "one of " + ", ".join(_siblings(path[:-1]))
+    if details["type"] == "value_error":
+        return str(details.get("ctx", {}).get("error", details["msg"]))
+    if path == ("machine", "device"):
+        return "a catalogue id, this-machine, or an object with the device's own figures"
+    knob = knobs_by_path().get(path)
+    if knob is not None:
+        return knob.accepted
+    return details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _siblings(path: tuple[str, ...]) -> list[str]:
+    """The fields that stand at one level of the request."""
+    if not path:
+        return list(EstimateRequest.model_fields)
+    if path == ("model",):
+        return ["id", "revision", "config"]
+    depth = len(path)
+    return list(
+        dict.fromkeys(known[depth] for known in knobs_by_path() if known[:depth] == path and len(known) > depth)
+    )
+
+
+def from_parameters(errors: Sequence[Any]) -> Problem:
+    """The problem behind FastAPI's errors about parameters of the address."""
+    violations = [_parameter(details) for details in errors]
+    first = violations[0]
+    return Problem(
+        "invalid_request",
+        first.message,
+        field=first.field,
+        value=first.value,
+        accepted=first.accepted,
+        errors=violations,
+    )
+
+
+def _parameter(details: Mapping[str, Any]) -> Violation:
+    field = str(shorten(details["loc"][-1]))
+    accepted = str(details["msg"]).removeprefix("Input should be ")
+    value = shorten(details.get("input"))
+    return Violation(
+        field=field, value=value, accepted=accepted, message=f"`{field}` is {value!r}; accepted: {accepted}"
+    )

@@ -1,0 +1,45 @@
+"""How a problem is shown: as JSON to programs, as a page to people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app.problems import KINDS, MEDIA_TYPE, Problem
+
+_SCHEMA = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": title, "content": _SCHEMA}
+    for status, title in (
+        (400, "Not JSON, or not for this host"),
+        (403, "From another site, or a gated model"),
+        (404, "Unknown model, device or address"),
+        (413, "Body too large"),
+        (415, "Not JSON by its Content-Type"),
+        (422, "A field breaks the contract"),
+        (502, "The Hub did not answer"),
+    )
+}
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """A problem as the one who asks can read it."""
+    if not wants_page(request):
+        return Response(problem.json(), status_code=problem.status, media_type=MEDIA_TYPE)
+    from app.web.templating import page
+
+    kind = KINDS.get(problem.document.code, KINDS["invalid_request"])
+    back = f"/?{request.url.query}" if request.url.path == "/plan" and request.url.query else "/"
+    return page(
+        "error.html", problem.status, version=request.app.version, problem=problem, remedy=kind.remedy, back=back
+    )
+
+
+def wants_page(request: Request) -> bool:
+    """Whether the one who asks reads pages: a path outside the API, without a data suffix, that accepts HTML."""
+    path = request.url.path
+    if path.startswith("/api/") or path.endswith((".json", ".md")) or path in ("/livez", "/readyz"):
+        return False
+    return "text/html" in request.headers.get("accept", "")

@@ -1,0 +1,62 @@
+"""A plan as an address: every value that differs from the contract's default, in the contract's order.
+
+`/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora`. A pasted configuration is named by
+the hash of its canonical JSON (`config=…`), a model of the Hub by its id and commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from app.knobs import flatten, unflatten
+from app.problems import Problem
+from planner.contract import SCHEMA_VERSION, EstimateRequest
+
+_MODEL_NAMES = ("model", "revision", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What an address says: the values of machine and run, and which model."""
+
+    flat: Mapping[str, str]
+    model_id: str | None
+    revision: str | None
+    config_hash: str | None
+
+    def values(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The request's JSON values; `config` is the stored configuration when a hash names one."""
+        reference: dict[str, Any] = {"config": config} if config is not None else {"id": self.model_id}
+        if self.revision:
+            reference["revision"] = self.revision
+        return {"model": reference, **unflatten(self.flat)}
+
+
+def parse(pairs: Iterable[tuple[str, str]]) -> Address:
+    """What the pairs of a query string say.
+
+    Raises:
+        Problem: another version than ours, or no model.
+    """
+    flat = {name: text for name, text in pairs if text.strip()}
+    version = flat.pop("v", str(SCHEMA_VERSION))
+    if version != str(SCHEMA_VERSION):
+        raise Problem("invalid_request", "the address is of another version", field="v", value=version, accepted="1")
+    model_id, revision, config_hash = (flat.pop(name, "").strip() or None for name in _MODEL_NAMES)
+    return Address(flat, model_id, revision, config_hash)
+
+
+def query(request: EstimateRequest, config_hash: str | None = None) -> str:
+    """The canonical query string of a request."""
+    pairs: dict[str, str] = {"v": str(SCHEMA_VERSION)}
+    if request.model.id is not None:
+        pairs["model"] = request.model.id
+    if config_hash is not None:
+        pairs["config"] = config_hash
+    if request.model.revision is not None:
+        pairs["revision"] = request.model.revision
+    pairs.update(flatten(request))
+    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in pairs.items())

@@ -1,0 +1,285 @@
+"""The pages. Each is a view of the same service that the API and the command line use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from app import machines
+from app.api.body import parse_request
+from app.assets import assets_directory
+from app.hub import parse_config
+from app.plans import Plan, Plans
+from app.problems import KINDS, Problem
+from app.web import address, form, markdown
+from app.web.configs import ConfigStore
+from app.web.result import Result, result_of
+from app.web.templating import page, render
+from planner.catalog.models import UnknownModel, all_models, find_models, model
+from planner.contract import Answer
+from planner.hardware import UnknownDevice, all_devices, device, find_devices
+
+router = APIRouter(include_in_schema=False)
+
+METHODS = (
+    ("lora", "LoRA", "small adapters, base in 16 bit"),
+    ("qlora", "QLoRA", "adapters on a 4-bit or 8-bit base"),
+    ("dora", "DoRA", "LoRA with a learned magnitude"),
+    ("freeze", "Last layers", "the other layers stay as they are"),
+    ("full", "Full", "every weight is trained"),
+)
+EXAMPLES = (
+    (
+        "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora",
+        "Llama 3.1 8B with QLoRA on an RTX 4090",
+    ),
+    (
+        "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=full",
+        "Llama 3.1 8B, every weight, on the same card",
+    ),
+    (
+        "/plan?v=1&model=Qwen/Qwen2.5-0.5B&device=this-machine&method=lora&tokens=1000000",
+        "A 0.5 B model on this computer, with the time it takes",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every page says of the site that serves it."""
+
+    version: str
+    machine_label: str
+    local_directories: bool
+
+
+def _site(request: Request) -> Site:
+    return request.app.state.site
+
+
+def _page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    return page(template, status, version=_site(request).version, **values)
+
+
+@router.get("/")
+def home(request: Request) -> HTMLResponse:
+    """The form, filled with what the address says."""
+    return _form_page(request, form.Form(dict(request.query_params)))
+
+
+def _form_page(request: Request, filled: form.Form, status: int = 200) -> HTMLResponse:
+    site = _site(request)
+    return _page(
+        request,
+        "home.html",
+        status,
+        here="/",
+        form=filled,
+        models=all_models(),
+        machine_label=site.machine_label,
+        here_machine=machines.shown(request.app.state.plans.this_machine()),
+        device_groups=machines.groups(),
+        local_directories=site.local_directories,
+        methods=METHODS,
+        front=form.FRONT,
+        groups=form.GROUPS,
+        knob=form.knob,
+        examples=EXAMPLES,
+        anchors={name: name if name in ("model", "config_text") else f"knob-{name}" for name in filled.errors},
+        names={name: form.label(name) for name in filled.errors},
+    )
+
+
+@router.post("/plan")
+async def submit(request: Request) -> Response:
+    """The form as it was sent: to its plan's address, or back with what is wrong."""
+    async with request.form(max_files=1, max_fields=100, max_part_size=2**20) as sent:
+        typed = {name: text for name, text in sent.items() if isinstance(text, str)}
+        uploaded = await _uploaded(sent)
+    return await run_in_threadpool(_submit, request, typed, uploaded)
+
+
+async def _uploaded(sent: FormData) -> str:
+    file = sent.get("config_file")
+    if not isinstance(file, UploadFile) or not file.filename:
+        return ""
+    return (await file.read()).decode("utf-8", "replace")
+
+
+def _submit(request: Request, typed: dict[str, str], uploaded: str) -> Response:
+    values = {name: text for name, text in typed.items() if text.strip()}
+    if uploaded.strip():
+        values["config_text"] = uploaded
+    pasted = values.pop("config_text", "")
+    try:
+        if pasted:
+            values = {name: text for name, text in values.items() if name not in ("model", "revision", "config")}
+        elif "model" in values:
+            values.pop("config", None)
+        asked = address.parse(values.items())
+        config = _pasted(pasted) if pasted else _stored(request, asked)
+        plan, _ = _evaluated(request, asked, config)
+        digest = _store(request).put(config) if config is not None else None
+    except Problem as problem:
+        kept = {**values, "config_text": pasted} if pasted else values
+        return _form_page(request, form.with_problem({**typed, **kept}, problem), problem.status)
+    return RedirectResponse(f"/plan?{address.query(plan.request, digest)}", status_code=303)
+
+
+def _pasted(text: str) -> dict[str, Any]:
+    try:
+        return parse_config(text)
+    except ValueError as error:
+        raise Problem(
+            "invalid_config",
+            f"the pasted text is not a config.json: {error}",
+            field="model.config",
+            accepted="a JSON object, as the model's config.json is",
+        ) from error
+
+
+def _store(request: Request) -> ConfigStore:
+    return request.app.state.configs
+
+
+def _stored(request: Request, asked: address.Address) -> dict[str, Any] | None:
+    return _store(request).get(asked.config_hash) if asked.config_hash else None
+
+
+def _evaluated(
+    request: Request, asked: address.Address, config: Mapping[str, Any] | None, *, advice: bool = False
+) -> tuple[Plan, Answer]:
+    if config is None and asked.model_id is None:
+        raise Problem(
+            "invalid_request",
+            "no model was given",
+            field="model.id",
+            accepted="a known model, an id of the Hub, or a pasted config.json",
+        )
+    plans: Plans = request.app.state.plans
+    plan = plans.plan(parse_request(asked.values(config)))
+    return plan, plans.evaluate(plan, advice=advice)
+
+
+@router.get("/plan")
+def plan_page(request: Request) -> Response:
+    """The answer to the plan that the address holds."""
+    try:
+        result = _result(request)
+    except Problem as problem:
+        filled = form.with_problem(dict(request.query_params), problem)
+        return _form_page(request, filled, problem.status)
+    if request.url.query != result.query:
+        return RedirectResponse(f"/plan?{result.query}", status_code=302)
+    return _page(request, "plan.html", **_result_values(request, result))
+
+
+def _result(request: Request) -> Result:
+    asked = address.parse(request.query_params.multi_items())
+    config = _stored(request, asked)
+    plan, answer = _evaluated(request, asked, config, advice=True)
+    return result_of(
+        answer.model_copy(update={"request": plan.request}),
+        config_hash=asked.config_hash,
+        model_name=plan.request.model.id or f"pasted {plan.config.get('model_type', 'model')}",
+        device_name=machines.name_of(plan.request.machine, _site(request).machine_label),
+    )
+
+
+def _result_values(request: Request, result: Result) -> dict[str, Any]:
+    site = _site(request)
+    return {
+        "result": result,
+        "today": datetime.now(UTC).date().isoformat(),
+        "base_address": str(request.base_url).rstrip("/"),
+        "machine_label": site.machine_label,
+        "on_this_machine": result.answer.request.machine.device == "this-machine",
+    }
+
+
+@router.get("/plan.json")
+def plan_json(request: Request) -> Response:
+    """The answer as the API gives it."""
+    return Response(_result(request).answer.model_dump_json(), media_type="application/json")
+
+
+@router.get("/plan.md")
+def plan_markdown(request: Request) -> Response:
+    """The answer for issues and model cards."""
+    text = render("plan.markdown", **_result_values(request, _result(request)))
+    return PlainTextResponse(text, media_type="text/markdown")
+
+
+@router.get("/models")
+def models_page(request: Request, q: str = "", cursor: str | None = None) -> HTMLResponse:
+    """The catalogue of models."""
+    try:
+        found = find_models(q[:200], limit=50, cursor=cursor)
+    except UnknownModel as error:
+        raise Problem("not_found", "the list has no such place", field="cursor", value=cursor) from error
+    return _page(request, "models.html", here="/models", page=found, q=q[:200], total=len(all_models()))
+
+
+@router.get("/models/{model_id:path}")
+def model_page(request: Request, model_id: str) -> HTMLResponse:
+    """One model."""
+    try:
+        entry = model(model_id)
+    except UnknownModel as error:
+        raise Problem("unknown_model", "the catalogue has no model of that id", field="id", value=model_id) from error
+    text = json.dumps(entry.config, indent=2, ensure_ascii=False)
+    return _page(request, "model.html", here="/models", entry=entry, config_text=text)
+
+
+@router.get("/methodology")
+def methodology(request: Request) -> HTMLResponse:
+    """How each number is computed."""
+    text = (assets_directory("docs") / "methodology.md").read_text(encoding="utf-8")
+    return _page(request, "methodology.html", here="/methodology", body=markdown.to_html(text))
+
+
+@router.get("/errors")
+def errors(request: Request) -> HTMLResponse:
+    """Every error code and what to do."""
+    return _page(request, "errors.html", kinds=KINDS)
+
+
+@router.get("/devices")
+def devices_page(request: Request, q: str = "", cursor: str | None = None) -> HTMLResponse:
+    """The catalogue of devices."""
+    try:
+        found = find_devices(q[:200], limit=50, cursor=cursor)
+    except ValueError as error:
+        raise Problem("not_found", "the list has no such place", field="cursor", value=cursor) from error
+    return _page(request, "devices.html", here="/devices", page=found, q=q[:200], total=len(all_devices()))
+
+
+@router.get("/devices/{device_id}")
+def device_page(request: Request, device_id: str) -> HTMLResponse:
+    """One device."""
+    try:
+        item = device(device_id)
+    except UnknownDevice as error:
+        raise Problem("unknown_device", str(error), field="id", value=device_id, status=404) from error
+    return _page(request, "device.html", here="/devices", item=item)
+
+
+@router.get("/about")
+def about(request: Request) -> HTMLResponse:
+    """What trainfit is."""
+    return _page(
+        request,
+        "about.html",
+        here="/about",
+        base_address=str(request.base_url).rstrip("/"),
+        model_count=len(all_models()),
+        device_count=len(all_devices()),
+    )
