@@ -1,0 +1,102 @@
+"""The rates of a device that a step can be planned with: computing by dtype, memory, link, launches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from planner.hardware.profile import DeviceProfile
+from planner.throughput.factors import factors
+
+Basis = Literal["catalogue", "derived"]
+
+
+class UnknownRate(ValueError):
+    """A rate without which no time can be given. `what` names it: a dtype's FLOP/s, or the memory bandwidth."""
+
+    def __init__(self, device: DeviceProfile, what: str) -> None:
+        self.what = what
+        super().__init__(f"the {what} of {device.name} is not known: give the device's own figures")
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Rates of one logical device, in FLOP/s, bytes/s and seconds."""
+
+    matmul: dict[str, float]
+    attention: dict[str, float]
+    memory: float
+    link: float | None
+    launch_seconds: float
+    basis: Basis
+
+    def computing(self, kind: str, dtype: str) -> float:
+        """FLOP/s of a class of operations in a dtype."""
+        return (self.attention if kind == "fused attention" else self.matmul)[dtype]
+
+
+def rates_of(device: DeviceProfile, dtypes: frozenset[str]) -> Rates:
+    """The rates for the dtypes that a step computes in.
+
+    Raises:
+        UnknownRate: the catalogue and the person's figures give no rate for a dtype, or no memory bandwidth.
+    """
+    if device.memory_bandwidth_bytes_per_second is None:
+        raise UnknownRate(device, "memory bandwidth")
+    return Rates(
+        matmul={dtype: _sustained(device, dtype) for dtype in dtypes},
+        attention={dtype: _fused_attention(device, dtype) for dtype in dtypes},
+        memory=device.memory_bandwidth_bytes_per_second * factors()["bandwidth_fraction"].of(_memory_kind(device)),
+        link=_link(device),
+        launch_seconds=factors()["launch_seconds"].of(device.kind),
+        basis=basis_of(device),
+    )
+
+
+def basis_of(device: DeviceProfile) -> Basis:
+    """`derived` for CPUs (cores x clock x SIMD width) and for figures that a person gave, else `catalogue`."""
+    derived = device.kind == "cpu" or device.product_line == "unknown"
+    return "derived" if derived else "catalogue"
+
+
+def peak_flops(device: DeviceProfile, dtype: str) -> float | None:
+    """Dense peak of a dtype in FLOP/s: of its units, or what the emulated dtype reaches; None when neither is known.
+
+    A dtype that the device lacks runs at the rate of float32, which its software falls back to.
+    """
+    if dtype in device.peak_flops:
+        return float(device.peak_flops[dtype])
+    emulated = device.emulated_rates.get(dtype)
+    if emulated is not None and emulated.of in device.peak_flops:
+        return device.peak_flops[emulated.of] * emulated.rate
+    return None if dtype == "float32" else peak_flops(device, "float32")
+
+
+def _sustained(device: DeviceProfile, dtype: str) -> float:
+    """Matmul FLOP/s. PyTorch leaves TensorFloat-32 off for float32 products (torch 2.13 docs, CUDA semantics)."""
+    for candidate in (dtype, "float32"):
+        rate = device.sustained_flops(candidate)
+        if rate is not None:
+            return float(rate.flops)
+    raise UnknownRate(device, f"{dtype} matrix rate")
+
+
+def _fused_attention(device: DeviceProfile, dtype: str) -> float:
+    """A fused kernel's FLOP/s: its fraction of the dense peak, and never more than the matrix rate."""
+    matmul, peak = _sustained(device, dtype), peak_flops(device, dtype)
+    if peak is None:
+        return matmul
+    return min(matmul, peak * factors()["fused_attention_fraction"].of(device.architecture))
+
+
+def _memory_kind(device: DeviceProfile) -> str:
+    if device.kind == "cpu":
+        return "cpu"
+    return "shared" if device.shared_with_host else "default"
+
+
+def _link(device: DeviceProfile) -> float | None:
+    link = device.interconnect
+    if link is None or link.bytes_per_second is None:
+        return None
+    return link.bytes_per_second * factors()["link_fraction"].of(device.kind)

@@ -1,0 +1,187 @@
+"""A step's work as a table of numbers: one row for each kernel, so that a roofline is a few array operations.
+
+Rows hold polynomials in batch, sequence and rank as coefficients over a shared list of monomials; evaluating them for
+one plan or for a million is the same matrix product.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.architecture.spec import ModelSpec, layer_modules
+from planner.step.program import StepProgram
+from planner.step.rules import BYTES, StepRules
+from planner.step.sizes import Monomial, Size, constant, values_for
+from planner.step.tape import NOTHING, Work
+
+Floats = NDArray[np.float64]
+CLASSES = ("matmul", "attention", "elementwise", "loss", "recurrence")
+ROPE_KERNELS = 5
+"""rotate_half and two products and a sum: mul, neg, cat, mul, add (transformers apply_rotary_pos_emb)."""
+PACKED_BYTES = {"nf4": 0.5, "int8": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What one row stands for: FLOPs and bytes of one run, the class, the dtype and kind of its rate, launches."""
+
+    flops: Size
+    bytes: Size
+    operation: str
+    kind: str
+    dtype: str
+    launches: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WorkTable:
+    """Rows x monomials of FLOPs and bytes, how often a micro-batch runs each row, and the model's FLOPs."""
+
+    monomials: tuple[Monomial, ...]
+    variables: frozenset[str]
+    flops: Floats
+    bytes: Floats
+    times: Floats
+    launches: Floats
+    members: Floats
+    kinds: tuple[tuple[str, str], ...]
+    model_flops: Floats
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """The dtypes that its rows compute in."""
+        return frozenset(dtype for _, dtype in self.kinds)
+
+    def monomial_values(self, batch: Any, sequence: Any, rank: Any) -> Floats:
+        """The value of each monomial for each plan: [monomials, plans]. batch, sequence, rank: int64 [plans]."""
+        values = values_for(self.variables, batch, sequence, rank)
+        result = np.ones((len(self.monomials), batch.size))
+        for row, monomial in enumerate(self.monomials):
+            for variable in monomial:
+                result[row] *= values[variable]
+        return result
+
+
+class _Compiled:
+    """A compiled step as a key of the cache: the same program is the same object (`compile_step` is cached)."""
+
+    __slots__ = ("program", "rules", "spec")
+
+    def __init__(self, program: StepProgram, rules: StepRules, spec: ModelSpec) -> None:
+        self.program, self.rules, self.spec = program, rules, spec
+
+    def __hash__(self) -> int:
+        return id(self.program)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Compiled) and self.program is other.program
+
+
+def work_table(program: StepProgram, rules: StepRules, spec: ModelSpec) -> WorkTable:
+    """The table of a compiled step."""
+    return _table(_Compiled(program, rules, spec))
+
+
+@lru_cache(maxsize=512)
+def _table(compiled: _Compiled) -> WorkTable:
+    program = compiled.program
+    rows: Counter[Kernel] = Counter()
+    for kernel, times in _kernels(program, compiled.rules, compiled.spec):
+        rows[kernel] += times
+    model_flops = NOTHING
+    for work, count, _ in program.work:
+        model_flops = model_flops + (work.flops + work.model_backward_flops) * count
+    sizes = [size for kernel in rows for size in (kernel.flops, kernel.bytes)] + [model_flops]
+    monomials = tuple(sorted({monomial for size in sizes for monomial, _ in size.terms}))
+    return WorkTable(
+        monomials,
+        frozenset(variable for size in sizes for variable in size.variables),
+        _coefficients([kernel.flops for kernel in rows], monomials),
+        _coefficients([kernel.bytes for kernel in rows], monomials),
+        np.array([float(times) for times in rows.values()])[:, None],
+        np.array([float(kernel.launches) for kernel in rows])[:, None],
+        np.array([[float(kernel.operation == name) for kernel in rows] for name in CLASSES]),
+        tuple((kernel.kind, kernel.dtype) for kernel in rows),
+        _coefficients([model_flops], monomials),
+    )
+
+
+def _coefficients(sizes: list[Size], monomials: tuple[Monomial, ...]) -> Floats:
+    index = {monomial: column for column, monomial in enumerate(monomials)}
+    result = np.zeros((len(sizes), len(monomials)))
+    for row, size in enumerate(sizes):
+        for monomial, coefficient in size.terms:
+            result[row, index[monomial]] = coefficient
+    return result
+
+
+def _kernels(program: StepProgram, rules: StepRules, spec: ModelSpec) -> Iterator[tuple[Kernel, int]]:
+    """Each kernel of a micro-batch with how often it runs: forward, recomputed forward, backward."""
+    full_scores = any(work.name == "q k^T" for work, _, _ in program.work)
+    quantised = _quantised_names(spec, rules)
+    for work, count, passes in program.work:
+        forward, backward = _roofline_rows(work, rules, full_scores=full_scores)
+        runs = 1 if _kept(work, rules) else passes
+        yield forward, count * runs
+        if backward.flops.terms or backward.bytes.terms:
+            yield backward, count
+        prepared = _prepared_bytes(work, rules, quantised=work.name in quantised)
+        if prepared:
+            used = runs + int(bool(work.backward_flops.terms))
+            yield Kernel(NOTHING, constant(prepared), "elementwise", "matmul", rules.compute_dtype, 1), count * used
+
+
+def _roofline_rows(work: Work, rules: StepRules, *, full_scores: bool) -> tuple[Kernel, Kernel]:
+    """The forward and the backward kernel. Without a fused kernel, attention computes the masked half as well."""
+    attention = work.kind == "attention"
+    scale = 2 if attention and full_scores else 1
+    kind = "fused attention" if attention and not full_scores else "matmul"
+    dtype = "float32" if attention and rules.kernel == "math" else dtype_of(work.width, rules)
+    launches = ROPE_KERNELS if work.name == "rope" else 1
+    products = 2 if work.kind == "matmul" and work.backward_flops.terms == (work.flops * 2).terms else launches
+    return (
+        Kernel(work.flops * scale, work.bytes, work.kind, kind, dtype, launches),
+        Kernel(work.backward_flops * scale, work.backward_bytes, work.kind, kind, dtype, products),
+    )
+
+
+def dtype_of(width: int, rules: StepRules) -> str:
+    """The dtype of this many bytes among those of the run, the compute dtype first."""
+    for dtype in (rules.compute_dtype, rules.weights_dtype, rules.adapter_dtype):
+        if BYTES[dtype] == width:
+            return dtype
+    return "float32"
+
+
+def _kept(work: Work, rules: StepRules) -> bool:
+    """Whether selective checkpointing keeps the result, so that recomputation skips it: products and attention."""
+    if rules.checkpointing in {"none", "full"}:
+        return False
+    return work.kind in {"matmul", "attention"} and "lora_" not in work.name
+
+
+def _quantised_names(spec: ModelSpec, rules: StepRules) -> frozenset[str]:
+    modules = (module for stack in spec.stacks for run in stack.runs for module in layer_modules(run.layer))
+    return frozenset(module.name for module in modules if rules.quantises(module))
+
+
+def _prepared_bytes(work: Work, rules: StepRules, *, quantised: bool) -> int:
+    """Bytes moved to make a weight ready for a product: unpacked from 4 or 8 bit, or cast by autocast.
+
+    The packed weight is read and the weight in the compute dtype written, in each pass that uses it; the product's own
+    reading is in `Work.bytes` (bitsandbytes autograd/_functions.py MatMul4Bit, MatMul8bitLt; torch
+    aten/src/ATen/autocast_mode.cpp cached_cast).
+    """
+    if work.kind != "matmul" or "lora_" in work.name:
+        return 0
+    elements = dict(work.bytes.terms).get((), 0) // work.width
+    if quantised and rules.scheme is not None:
+        return round(elements * (PACKED_BYTES[rules.scheme] + rules.compute_width))
+    return elements * (rules.weights_width + rules.compute_width) if rules.autocast else 0
