@@ -377,6 +377,11 @@ def bare_norm(name: str, _width: int) -> Module:
     return layer_norm(name, 0)
 
 
+def bare_rms_norm(name: str) -> Module:
+    """An RMSNorm without weight."""
+    return rms_norm(name, 0)
+
+
 def norm_per_head(name: str, heads: int, head_dim: int) -> Module:
     """A LayerNorm without bias for each head, with weights of its own: [heads, head_dim]."""
     return Module(name, "layer_norm", "norms", (heads, head_dim))

@@ -71,7 +71,7 @@ def qwen2_5_vl_tower(config: Config, key_value_heads: int | None = None) -> Stac
 
     The windows save time, not memory that counts: the tower is planned as if it attended to everything.
     """
-    config = filled(config, num_heads=16, depth=32)
+    config = filled(config, num_heads=16, depth=32, patch_size=14)
     hidden = config.integer("hidden_size")
     mlp = gated_mlp(hidden, config.integer("intermediate_size"), bias=True, activation=activation_of(config, "silu"))
     attention = fused_tower_attention(config, hidden, key_value_heads=key_value_heads)
