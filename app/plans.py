@@ -132,9 +132,9 @@ def _unknown_device(error: UnknownDevice) -> Problem:
 
 
 def _detect() -> Machine | None:
-    from app.detect import detect
+    from app.detect import detect, to_machine
 
-    return detect()
+    return to_machine(detect())
 
 
 def _is_path(model_id: str) -> bool:

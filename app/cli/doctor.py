@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from app.cli.console import Console
 
 if TYPE_CHECKING:
+    from app.detect import DetectedMachine
     from planner.hardware import Machine
 
 EPILOG = "Nothing is imported or run: torch's own version file says what it was built for."
@@ -38,14 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Look and say; 0 when the software can use the hardware, 1 when something is to be done."""
-    from app.detect import detect
+    from app.detect import detect, to_machines
 
-    machine, torch = detect(), torch_build()
-    todo = list(advice(machine, torch))
+    found, torch = detect(), torch_build()
+    machines = to_machines(found)
+    todo = list(advice(machines[0] if machines else None, torch))
     if arguments.json:
-        console.write(_json(machine, torch, todo))
+        built = None if torch is None else asdict(torch)
+        seen = {"found": found.to_json(), "torch": built, "packages": _installed(), "todo": todo}
+        console.write(json.dumps(seen, indent=2))
     else:
-        _print(machine, torch, todo, console)
+        _print(found, machines, torch, todo, console)
     return 1 if todo else 0
 
 
@@ -75,8 +79,8 @@ def advice(machine: Machine | None, torch: TorchBuild | None) -> Iterator[str]:
         needed = _NEEDED_BUILD.get(machine.device.vendor)
         if needed is not None and torch.accelerator != needed:
             yield (
-                f"torch {torch.version} is not built for {machine.device.name}: install its {_BUILD_NAMES[needed]} build "
-                "(in a checkout: make install TORCH_INDEX=<address of that build's index>)."
+                f"torch {torch.version} is not built for {machine.device.name}: install the {_BUILD_NAMES[needed]} "
+                "build (in a checkout: make install TORCH_INDEX=<address of that build's index>)."
             )
 
 
@@ -91,34 +95,22 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _json(machine: Machine | None, torch: TorchBuild | None, todo: list[str]) -> str:
-    from pydantic import TypeAdapter
-
-    from planner.hardware import Machine
-
-    seen = None if machine is None else TypeAdapter(Machine).dump_python(machine, mode="json")
-    built = None if torch is None else asdict(torch)
-    return json.dumps({"machine": seen, "torch": built, "packages": _installed(), "todo": todo}, indent=2)
-
-
-def _print(machine: Machine | None, torch: TorchBuild | None, todo: list[str], console: Console) -> None:
+def _print(
+    found: DetectedMachine, machines: Sequence[Machine], torch: TorchBuild | None, todo: Sequence[str], console: Console
+) -> None:
     from app.machines import shown
-    from app.web.numbers import gib
 
     console.write(console.paint("This machine", "bold"))
-    words = shown(machine)
-    console.write(f"  {words.name}: {words.summary}" if words else "  could not be looked at")
-    if machine is not None:
-        console.write(
-            f"  total {gib(machine.memory_total_bytes)}, held by the system {gib(machine.system_reserved_bytes)}"
-        )
-        console.write(f"  catalogue id: {machine.device.id}" if machine.device.id else "  not in the catalogue")
-        for name, value in machine.assumed.items():
-            console.write(f"  assumed {name}: {value}")
+    for machine in machines:
+        words = shown(machine)
+        known = machine.device.id if machine.device.id != "unknown" else "not in the catalogue"
+        console.write(f"  {words.name if words else ''} [{known}]: {words.summary if words else ''}")
+    for probe, reason in found.reasons.items():
+        console.write(console.paint(f"  {probe}: {reason}", "dim"))
     console.write(console.paint("Software", "bold"))
     built = "" if torch is None else f" ({_BUILD_NAMES.get(torch.accelerator or '', 'CPU')} build)"
-    for name, found in _installed().items():
-        console.write(f"  {name:<14}{found or 'not installed'}{built if name == 'torch' else ''}")
+    for name, installed in _installed().items():
+        console.write(f"  {name:<14}{installed or 'not installed'}{built if name == 'torch' else ''}")
     console.write(console.paint("To do" if todo else "Nothing to do", "bold"))
     for line in todo:
         console.write(f"  · {line}")

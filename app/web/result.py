@@ -138,8 +138,8 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """dotted name -> value of everything in nested objects."""
     leaves: list[tuple[str, Any]] = []
     for name, value in tree.items():
-        inner = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-        leaves += _leaves(inner, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", value)]
+        nested = isinstance(value, Mapping) and len(value) > 0  # pyright: ignore[reportUnknownArgumentType]
+        leaves += _leaves(cast("Mapping[str, Any]", value), f"{prefix}{name}.") if nested else [(prefix + name, value)]
     return leaves
 
 
