@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grimp
@@ -126,6 +128,16 @@ def test_every_version_is_exact_and_every_dependency_has_one() -> None:
 def test_no_version_range_has_an_upper_end() -> None:
     ranges = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
     assert not [str(one) for one in ranges for part in one.specifier if part.operator != ">="]
+
+
+def test_every_import_is_of_a_declared_dependency() -> None:
+    graph = grimp.build_graph("planner", "app", include_external_packages=True)
+    external = {module for module in graph.modules if graph.is_module_squashed(module)} - sys.stdlib_module_names
+    distributions = packages_distributions()
+    imported = {canonicalize_name(name) for module in external for name in distributions[module]}
+    declared = set(requirement_names(PROJECT["project"]["dependencies"]))
+    parts_of_declared = {"starlette", "pydantic-core", "markupsafe"}  # fastapi's, pydantic's and jinja2's own borders
+    assert not imported - declared - parts_of_declared
 
 
 def test_every_dependency_is_argued_for() -> None:
