@@ -18,7 +18,7 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
 
     Raises what transformers raises when it can't build the config.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     values = dict(config)
     model_type = values.pop("model_type")
@@ -31,7 +31,7 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
     text_config.use_cache = False
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = AutoModelForCausalLM.from_config(
+        model = auto_class(library_config).from_config(
             library_config,
             dtype=getattr(torch, settings.weights_dtype),
             attn_implementation=attention_name(library_config, settings),
@@ -62,11 +62,18 @@ def attention_name(library_config: Any, settings: TraceSettings) -> str:
     return settings.attention
 
 
-def model_class(library_config: Any) -> Any:
-    """The class that AutoModelForCausalLM builds for the config."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+def auto_class(library_config: Any) -> Any:
+    """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced)."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(library_config)]
+    if type(library_config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    return AutoModelForImageTextToText
+
+
+def model_class(library_config: Any) -> Any:
+    """The class that the auto class builds for the config."""
+    return auto_class(library_config)._model_mapping[type(library_config)]
 
 
 def cut_depth(library_config: Any, layers: int | None) -> None:
@@ -111,9 +118,9 @@ def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
 
 
 def block_list(model: nn.Module) -> nn.ModuleList:
-    """The list of transformer blocks: the longest module list of the model."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len)
+    """The list of transformer blocks: the first module list of the text model, in the order of definition."""
+    text_model = model.get_decoder() if hasattr(model, "get_decoder") else model  # pyright: ignore
+    return next(module for module in text_model.modules() if isinstance(module, nn.ModuleList))
 
 
 def train_last_layers(model: nn.Module, layers: int) -> None:

@@ -1,9 +1,13 @@
-"""What CUDA kernels allocate inside one op, which no dispatcher sees."""
+"""What kernels allocate inside one op, which no dispatcher sees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import torch
+
+from planner.verify.settings import Target
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -41,13 +45,27 @@ def efficient_backward_bytes(args: tuple[Any, ...]) -> int:
     return size
 
 
-SCRATCH: dict[str, Callable[[tuple[Any, ...]], int]] = {
+CUDA_SCRATCH: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "_scaled_dot_product_flash_attention_backward": flash_backward_bytes,
     "_scaled_dot_product_efficient_attention_backward": efficient_backward_bytes,
 }
+PROMOTING = frozenset({"add", "sub", "mul", "div", "where", "maximum", "minimum"})
 
 
-def scratch_bytes(op: str, args: tuple[Any, ...]) -> int:
-    """Bytes taken and given back inside the op; 0 for ops that are not listed."""
-    measure = SCRATCH.get(op)
+def promotion_bytes(args: tuple[Any, ...], result: Any) -> int:
+    """Copies that the CPU's TensorIterator makes of operands in another dtype than the result; bytes.
+
+    aten/src/ATen/TensorIterator.cpp, `compute_types`, with `cast_common_dtype_to_outputs_` and `promote_inputs_to_common_dtype`:
+    on the CPU an operand is cast as a whole before the loop, on CUDA inside the kernel. Scalars are skipped.
+    """
+    operands = [value for value in args if isinstance(value, torch.Tensor) and value.dim() > 0]
+    cast = [value for value in operands if value.dtype != result.dtype and value.dtype != torch.bool]
+    return sum(value.numel() * result.element_size() for value in cast)
+
+
+def scratch_bytes(op: str, args: tuple[Any, ...], result: Any, target: Target) -> int:
+    """Bytes taken and given back inside the op on the target; 0 for ops that aren't listed."""
+    if target == "cpu":
+        return promotion_bytes(args, result) if op in PROMOTING else 0
+    measure = CUDA_SCRATCH.get(op)
     return measure(args) if measure else 0

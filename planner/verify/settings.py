@@ -19,7 +19,7 @@ class TraceSettings:
     `target` says whose kernels are modelled: "cuda" replaces what the CPU would do in attention, dropout and
     autocast by what CUDA does; "cpu" leaves torch alone. `rounding_bytes` is what the target's allocator rounds a
     storage up to: 512 on CUDA (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize), 64 in torch's CPU allocator.
-    `library_scratch` adds what CUDA kernels allocate inside one op (see `scratch.py`).
+    `library_scratch` adds what the target's kernels allocate inside one op (see `scratch.py`).
     `max_grad_norm` is the Trainer's default (transformers/training_args.py); 0 means no clipping.
     """
 

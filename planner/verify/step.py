@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,6 @@ from torch import nn
 
 from planner.verify.settings import TraceSettings
 from planner.verify.storages import StorageTracker
-
-MomentPath = tuple[str, ...]
 
 
 class TrainingStep:
@@ -149,14 +148,8 @@ def muon_and_adamw(groups: list[dict[str, Any]], settings: TraceSettings) -> lis
         for name, parameter in zip(group["names"], group["params"], strict=True):
             hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
             (matrices if hidden else rest).append(parameter)
-    adamw = make_optimizer([{"params": rest}], replace_optimizer(settings))
+    adamw = make_optimizer([{"params": rest}], dataclasses.replace(settings, optimizer="adamw"))
     return [torch.optim.Muon(matrices, lr=1e-3), adamw]
-
-
-def replace_optimizer(settings: TraceSettings) -> TraceSettings:
-    from dataclasses import replace
-
-    return replace(settings, optimizer="adamw")
 
 
 # transformers/trainer.py `get_decay_parameter_names`.
@@ -207,9 +200,12 @@ def module_paths(model: nn.Module, tracker: StorageTracker) -> Iterator[None]:
             handle.remove()
 
 
-def output_head(model: nn.Module) -> nn.Module | None:
-    """The module that makes the logits."""
-    return model.get_output_embeddings()  # pyright: ignore
+def output_head(model: nn.Module) -> Any:
+    """The module that makes the logits; raises ValueError where the model has none."""
+    head = model.get_output_embeddings()  # pyright: ignore
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no language-model head")
+    return head
 
 
 @contextlib.contextmanager

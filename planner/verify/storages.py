@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from planner.verify.scratch import scratch_bytes
+from planner.verify.settings import Target
 
 NO_MODULE = ""
 
@@ -50,10 +51,10 @@ class StorageTracker(TorchDispatchMode):
     is its death. Every birth and death advances the clock by one.
     """
 
-    def __init__(self, rounding_bytes: int, library_scratch: bool) -> None:
+    def __init__(self, rounding_bytes: int, scratch_of: Target | None) -> None:
         super().__init__()
         self.rounding_bytes = rounding_bytes
-        self.library_scratch = library_scratch
+        self.scratch_of: Target | None = scratch_of
         self.records: list[StorageRecord] = []
         self.instants: list[Instant] = []
         self.deltas: list[int] = []
@@ -142,7 +143,10 @@ class StorageTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.op = func._schema.name.removeprefix("aten::")
+        name: str = func._schema.name
+        if name.startswith("prim::"):
+            return func(*args, **(kwargs or {}))
+        self.op = name.removeprefix("aten::")
         self._remember_module()
         result = func(*args, **(kwargs or {}))
         note = ""
@@ -151,8 +155,8 @@ class StorageTracker(TorchDispatchMode):
         for value in tree_iter(result):
             if isinstance(value, torch.Tensor):
                 self.register(value, note)
-        if self.library_scratch:
-            self.scratch(scratch_bytes(self.op, args), f"{self.op} (scratch)")
+        if self.scratch_of is not None:
+            self.scratch(scratch_bytes(self.op, args, result, self.scratch_of), f"{self.op} (scratch)")
         return result
 
 

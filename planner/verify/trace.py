@@ -6,13 +6,13 @@ import contextlib
 import time
 from typing import Any
 
-import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from planner.verify.build import block_list, build_model, give_fake_storages
+from planner.verify.experts import traceable_experts
 from planner.verify.settings import TraceSettings
-from planner.verify.step import TrainingStep, label, module_paths, no_garbage_collection
+from planner.verify.step import TrainingStep, label, module_paths, no_garbage_collection, output_head
 from planner.verify.storages import StorageRecord, StorageTracker
 from planner.verify.target import cuda_target, register_flash_attention, unpacked_rows
 from planner.verify.timeline import Trace, running_total
@@ -27,7 +27,7 @@ def trace_step(config: dict[str, Any], settings: TraceSettings) -> Trace:
     started = time.perf_counter()
     register_flash_attention()
     model = build_model(config, settings)
-    tracker = StorageTracker(settings.rounding_bytes, settings.library_scratch and settings.target == "cuda")
+    tracker = StorageTracker(settings.rounding_bytes, settings.target if settings.library_scratch else None)
     with no_garbage_collection(), FakeTensorMode():
         first = run_two_steps(model, settings, tracker)
         last = len(tracker.deltas)
@@ -45,7 +45,7 @@ def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTra
     register_parameters(model, tracker)
     target = cuda_target() if settings.target == "cuda" else contextlib.nullcontext()
     step = TrainingStep(model, settings, tracker)
-    with module_paths(model, tracker), unpacked_rows(), target, tracker:
+    with module_paths(model, tracker), unpacked_rows(), traceable_experts(), target, tracker:
         step.run()
         first = len(tracker.deltas)
         step.run()
@@ -69,7 +69,7 @@ def is_adapter(name: str) -> bool:
 
 def vocabulary(model: nn.Module) -> int:
     """Rows of the language-model head."""
-    return model.get_output_embeddings().weight.shape[0]  # pyright: ignore
+    return output_head(model).weight.shape[0]
 
 
 def finish_labels(records: list[StorageRecord], vocab_size: int, settings: TraceSettings) -> None:
@@ -108,8 +108,3 @@ def is_logits(record: StorageRecord, vocab_size: int, settings: TraceSettings) -
     for dimension in record.shape[:-1]:
         rows *= dimension
     return settings.tokens - settings.micro_batch_size <= rows <= settings.tokens
-
-
-def torch_version() -> str:
-    """Which torch made the trace."""
-    return str(torch.__version__)

@@ -1,0 +1,112 @@
+"""Routed experts whose code reads the routing: run with a balanced load, as fake tensors have no values.
+
+Most families go through transformers' grouped_mm, whose shapes don't depend on the routing. Two loop over the experts
+that were hit; here the same loop runs with each expert's share of the tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+@contextlib.contextmanager
+def traceable_experts() -> Iterator[None]:
+    """Puts the balanced forms in place."""
+    from transformers.models.dbrx.modeling_dbrx import DbrxExperts
+    from transformers.models.longcat_flash.modeling_longcat_flash import LongcatFlashExperts
+
+    with contextlib.ExitStack() as undo:
+        swap(undo, DbrxExperts, "forward", dbrx_forward)
+        swap(undo, LongcatFlashExperts, "forward", longcat_forward)
+        swap(undo, F, "grouped_mm", any_dtype_grouped_mm(F.grouped_mm))
+        yield
+
+
+def swap(undo: contextlib.ExitStack, owner: Any, name: str, substitute: Callable[..., Any]) -> None:
+    """Sets the attribute and remembers the original."""
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, substitute)
+
+
+def balanced_rows(slots: int, experts: int) -> list[int]:
+    """Rows that each expert gets when `slots` token-expert pairs are shared out evenly; experts without rows are left out."""
+    each, more = divmod(slots, experts)
+    rows = [each + 1] * more + [each] * (experts - more)
+    return [count for count in rows if count]
+
+
+def routed_indices(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where one expert's rows come from: the slot and the token of each."""
+    return torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+
+
+def longcat_forward(
+    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """LongCat-Flash's loop (modeling_longcat_flash.py, `LongcatFlashExperts`); the last experts compute nothing."""
+    final = torch.zeros_like(hidden_states)
+    _mask = F.one_hot(top_k_index, num_classes=self.total_experts).permute(2, 1, 0)
+    for expert, count in enumerate(balanced_rows(top_k_index.numel(), self.total_experts)):
+        slot, token = routed_indices(count)
+        current = hidden_states[token]
+        if expert < self.num_routed_experts:
+            gate, up = F.linear(current, self.gate_up_proj[expert]).chunk(2, dim=-1)
+            current = self.act_fn(gate) * up
+            current = F.linear(current, self.down_proj[expert])
+        current = current * top_k_weights[token, slot, None]
+        final.index_add_(0, token, current.to(hidden_states.dtype))
+    return final
+
+
+def dbrx_forward(
+    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """DBRX's loop (modeling_dbrx.py, `DbrxExperts`)."""
+    batch = hidden_states.shape[0]
+    hidden_states = hidden_states.reshape(-1, self.hidden_size)
+    final = torch.zeros_like(hidden_states)
+    _mask = F.one_hot(top_k_index, num_classes=self.num_experts + 1).permute(2, 1, 0)
+    by_expert = (-1, self.ffn_hidden_size, self.hidden_size)
+    for expert, count in enumerate(balanced_rows(top_k_index.numel(), self.num_experts)):
+        slot, token = routed_indices(count)
+        v1, w1, w2 = (matrix.view(by_expert)[expert] for matrix in (self.mlp.v1, self.mlp.w1, self.mlp.w2))
+        states = self.mlp(hidden_states[token], w1, v1, w2)
+        states = states.view(-1, self.hidden_size) * top_k_weights[token, slot, None]
+        final.index_add_(0, token, states)
+    return final.view(batch, -1, self.hidden_size)
+
+
+class GroupedProduct(torch.autograd.Function):
+    """[S, k] x [E, k, n] -> [S, n] for dtypes that grouped_mm's fake form refuses (torch/_meta_registrations.py asks for
+    bfloat16; the kernels' fallback takes float32 and float16 too)."""
+
+    @staticmethod
+    def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(left, right)
+        return torch.empty(left.shape[0], right.shape[-1], dtype=left.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        left, right = ctx.saved_tensors
+        needs_left, needs_right = ctx.needs_input_grad
+        return (
+            torch.empty_like(left) if needs_left else None,
+            torch.empty_like(right) if needs_right else None,
+        )
+
+
+def any_dtype_grouped_mm(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """grouped_mm, with the form above where the fake form would refuse."""
+
+    def grouped_mm(left: torch.Tensor, right: torch.Tensor, *, offs: torch.Tensor | None = None) -> torch.Tensor:
+        if left.dtype == torch.bfloat16:
+            return original(left, right, offs=offs)
+        product: torch.Tensor = GroupedProduct.apply(left, right)  # pyright: ignore
+        return product
+
+    return grouped_mm
