@@ -1,0 +1,312 @@
+"""What would change the answer: levers on the run, and what works instead when nothing on this machine does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from planner.architecture import count
+from planner.architecture.registry import read_config
+from planner.catalog.models import CatalogModel, UnknownModel, model, siblings
+from planner.contract import Advice, EstimateRequest
+from planner.errors import NotModelledError, PlanError
+from planner.evaluation import Evaluation, evaluate
+from planner.hardware import DeviceProfile, all_devices, resolve_machine
+from planner.units import format_bytes, format_count
+
+SHOWN: Final = 12
+WORKS: Final = ("fits", "tight")
+LADDER: Final = ("Qwen/Qwen3-32B", "Qwen/Qwen3-14B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B", "Qwen/Qwen3-1.7B", "Qwen/Qwen3-0.6B")
+"""Models of falling size to suggest where the model's own family has nothing that fits."""
+CLUSTER_DEVICES: Final = ("nvidia-h100-sxm-80gb", "nvidia-h200-sxm-141gb", "amd-mi300x-192gb", "nvidia-b200-180gb")
+CLUSTER_SIZES: Final = (2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """A change to the run and what it does in words."""
+
+    title: str
+    change: dict[str, Any]
+    why: str
+
+
+def merge_patch(document: Any, patch: Any) -> Any:
+    """RFC 7396: objects are merged, null deletes, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged: dict[str, Any] = dict(document) if isinstance(document, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+def advise(request: EstimateRequest, evaluation: Evaluation) -> list[Advice]:
+    """Levers, best first: those that make it fit with the least time lost, then by bytes saved.
+
+    For a plan that does not fit the smallest change that makes it a yes leads; where no change of the run does, a
+    smaller model of the family and the smallest machine do.
+    """
+    document = request.model_dump(mode="json", exclude_unset=True)
+    singles = [found for lever in _levers(evaluation) if (found := _weighed(document, evaluation, lever))]
+    if evaluation.verdict in WORKS:
+        return _ranked(singles)[:SHOWN]
+    rescue = [] if any(a.makes_it_fit for a in singles) else _combined(document, evaluation)
+    if not rescue and not any(a.makes_it_fit for a in singles):
+        rescue = _elsewhere(document, evaluation)
+    return [*rescue, *_ranked(singles)][:SHOWN]
+
+
+def _ranked(advice: list[Advice]) -> list[Advice]:
+    return sorted(advice, key=lambda a: (not a.makes_it_fit, a.time_factor or 9.0 if a.makes_it_fit else 0.0, -a.bytes_saved))
+
+
+def _weighed(document: dict[str, Any], base: Evaluation, lever: Lever) -> Advice | None:
+    found = _try(document, base, lever.change)
+    return None if found is None else _advice(base, found, lever)
+
+
+def _try(document: dict[str, Any], base: Evaluation, change: dict[str, Any]) -> Evaluation | None:
+    try:
+        changed = EstimateRequest.model_validate(merge_patch(document, change))
+        return evaluate(changed, base.plan.spec, base.plan.machine)
+    except (PlanError, NotModelledError, ValueError):
+        return None
+
+
+def _advice(base: Evaluation, found: Evaluation, lever: Lever) -> Advice:
+    saved = base.ledger.required_bytes - found.ledger.required_bytes
+    why = lever.why if saved > 0 else f"Saves nothing here: {_peak_words(found)} sets the peak."
+    return Advice(
+        title=lever.title,
+        change=lever.change,
+        bytes_saved=saved,
+        time_factor=_time_factor(base, found),
+        makes_it_fit=found.verdict in WORKS and base.verdict not in WORKS,
+        why=why,
+        verdict=found.verdict,
+    )
+
+
+def _peak_words(evaluation: Evaluation) -> str:
+    words = {"loss": "the loss", "backward": "the backward pass", "forward": "the forward pass", "optimizer_step": "the optimizer step"}
+    moment = evaluation.ledger.highest_moment
+    return words.get(moment, f"the moment `{moment}`")
+
+
+def _time_factor(base: Evaluation, found: Evaluation) -> float | None:
+    """Time for the same tokens, changed over unchanged."""
+    if base.time is None or found.time is None:
+        return None
+    return round(base.time.tokens_per_second / found.time.tokens_per_second, 3)
+
+
+def _levers(evaluation: Evaluation) -> Iterator[Lever]:
+    """Every single change that makes sense for this plan."""
+    plan, rules = evaluation.plan, evaluation.plan.rules
+    if rules.checkpoint_every == 0:
+        yield Lever("Checkpoint activations", _run(activation_checkpointing="full"), "Keeps one tensor a layer and computes the rest again in backward.")
+    yield from _loss_levers(evaluation)
+    if plan.micro_batch_size > 1:
+        half = plan.micro_batch_size // 2
+        change = _run(micro_batch_size=half, gradient_accumulation_steps=plan.gradient_accumulation_steps * 2)
+        yield Lever(f"Micro-batch {half}, twice the accumulation", change, "The same optimizer step in smaller pieces.")
+    if plan.sequence_length > 512:
+        half = plan.sequence_length // 2
+        yield Lever(f"Sequence length {half:,}", _run(sequence_length=half), "Activations and logits shrink with the sequence; examples are cut shorter.")
+    yield from _optimizer_levers(evaluation)
+    yield from _method_levers(evaluation)
+    if rules.kernel != "fused":
+        yield Lever("SDPA attention", _run(attention="sdpa"), "A fused kernel keeps no score matrix, where the device has one.")
+    if plan.data_parallel > 1 and plan.zero_stage < 3:
+        yield Lever("ZeRO stage 3", {"run": {"parallelism": {"zero_stage": 3}}}, "Weights, gradients and states are split over the devices.")
+    if plan.allocator == "native" and plan.machine.device.allocator_family in {"cuda", "rocm"}:
+        yield Lever("Expandable segments", _run(allocator="expandable_segments"), "The allocator wastes less between blocks of different sizes.")
+
+
+def _run(**changes: Any) -> dict[str, Any]:
+    return {"run": changes}
+
+
+def _loss_levers(evaluation: Evaluation) -> Iterator[Lever]:
+    if evaluation.plan.rules.loss != "fused_linear" and evaluation.plan.rules.objective == "causal_lm":
+        yield Lever("Fused linear cross-entropy", _run(loss="fused_linear"), "The logits exist for one chunk of tokens at a time.")
+
+
+def _optimizer_levers(evaluation: Evaluation) -> Iterator[Lever]:
+    plan = evaluation.plan
+    if plan.optimizer == "adamw":
+        if plan.optimizer_impl == "foreach" and plan.machine.device.supports.fused_optimizer:
+            yield Lever("Fused AdamW", _run(optimizer_impl="fused"), "No copy of all second moments in the optimizer step.")
+        change = _run(optimizer="adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
+        yield Lever("8-bit AdamW", change, "Two moments of one byte instead of two or four.")
+        paged = _run(optimizer="paged_adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
+        yield Lever("Paged 8-bit AdamW", paged, "8-bit moments that may live in host memory.")
+
+
+def _method_levers(evaluation: Evaluation) -> Iterator[Lever]:
+    rules, rank = evaluation.plan.rules, evaluation.plan.rank
+    clean = {"weights_dtype": None, "gradient_dtype": None, "optimizer_state_dtype": None, "master_weights": None}
+    if rules.method in {"full", "freeze"}:
+        yield Lever("LoRA", {"run": {"method": "lora", "compute_dtype": None, **clean}}, "Only low-rank adapters have gradients and optimizer states.")
+    if rules.method in {"full", "freeze", "lora", "dora"}:
+        change = {"run": {"method": "qlora", "compute_dtype": None, **clean}}
+        yield Lever("QLoRA (nf4)", change, _quantised_share(evaluation))
+    if rules.has_adapters and rank > 8:
+        yield Lever(f"Rank {rank // 2}", {"run": {"lora": {"rank": rank // 2}}}, "Adapters, their gradients and states halve.")
+    if rules.has_adapters and rules.adapter_dtype == "float32" and rules.compute_dtype != "float32":
+        change = {"run": {"lora": {"adapter_dtype": rules.compute_dtype}, "gradient_dtype": None, "optimizer_state_dtype": None}}
+        yield Lever("16-bit adapters", change, "PEFT then makes no float32 copy of each adapter's input.")
+
+
+def _quantised_share(evaluation: Evaluation) -> str:
+    experts = count.by_component(evaluation.plan.spec).get("experts", 0)
+    if experts:
+        return f"The base's linear layers are stored in 4 bits; {format_count(experts)} expert parameters stay in 16 bit."
+    return "The base's linear layers are stored in 4 bits."
+
+
+def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
+    """The shortest run of changes, each added to the last, that makes it fit: first with the method, then without it."""
+    method = base.plan.rules.method
+    for steps in (_gentle_steps(base), _gentle_steps(base, new_method="lora") if method == "full" else (), _gentle_steps(base, new_method="qlora")):
+        titles: list[str] = []
+        change: dict[str, Any] = {}
+        for title, step in steps:
+            titles.append(title)
+            change = merge_patch(change, step) if None not in _leaves(step) else _joined(change, step)
+            found = _try(document, base, change)
+            if found is not None and found.verdict in WORKS:
+                lever = Lever(" + ".join(titles), change, "The smallest change of the run that makes it a yes.")
+                return [_advice(base, found, lever)]
+    return []
+
+
+def _leaves(change: Any) -> list[Any]:
+    return [leaf for value in change.values() for leaf in _leaves(value)] if isinstance(change, dict) else [change]
+
+
+def _joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
+    """Two patches as one: unlike applying a patch, nulls are kept."""
+    joined = dict(change)
+    for name, value in step.items():
+        old = joined.get(name)
+        joined[name] = _joined(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+    return joined
+
+
+def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Changes in the order in which they hurt least."""
+    plan = base.plan
+    if new_method == plan.rules.method:
+        return
+    if new_method is not None:
+        clean = {"weights_dtype": None, "gradient_dtype": None, "optimizer_state_dtype": None, "master_weights": None, "compute_dtype": None}
+        yield ("LoRA" if new_method == "lora" else "QLoRA"), {"run": {"method": new_method, **clean}}
+    yield "checkpointed activations", _run(activation_checkpointing="full")
+    yield "fused linear cross-entropy", _run(loss="fused_linear")
+    if plan.micro_batch_size > 1:
+        yield "micro-batch 1", _run(micro_batch_size=1, gradient_accumulation_steps=plan.gradient_accumulation_steps * plan.micro_batch_size)
+    if plan.optimizer == "adamw":
+        yield "8-bit AdamW", _run(optimizer="adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
+    length = plan.sequence_length
+    while length > 512:
+        length //= 2
+        yield f"sequence length {length:,}", _run(sequence_length=length)
+
+
+# -- elsewhere ------------------------------------------------------------------------------------------------------
+
+
+def _elsewhere(document: dict[str, Any], base: Evaluation) -> list[Advice]:
+    """A smaller model here, the smallest single device, and the smallest number of large devices."""
+    found = [_smaller_model(document, base), _smallest_device(document, base), _cluster(document, base)]
+    return [advice for advice in found if advice is not None]
+
+
+def _smaller_model(document: dict[str, Any], base: Evaluation) -> Advice | None:
+    for candidate in _candidates(document, base):
+        change = _joined({"model": {"id": candidate.id, "config": None}}, {"run": {"method": "qlora"}})
+        result = _evaluate_other(document, change, candidate, base)
+        if result is not None:
+            size = format_count(count.total(result.plan.spec))
+            why = f"{size} parameters instead of {format_count(count.total(base.plan.spec))}: the largest suggestion that fits this machine."
+            lever = Lever(f"{candidate.id} with QLoRA", change, why)
+            return _advice(base, result, lever)
+    return None
+
+
+def _candidates(document: dict[str, Any], base: Evaluation) -> Iterator[CatalogModel]:
+    total = count.total(base.plan.spec)
+    own: list[CatalogModel] = []
+    try:
+        own = list(siblings(document["model"].get("id") or ""))
+    except UnknownModel:
+        own = []
+    others = [model(name) for name in LADDER]
+    for candidate in [*own, *others]:
+        if (candidate.meta_total or candidate.meta_proxy_total or 0) < total:
+            yield candidate
+
+
+def _evaluate_other(document: dict[str, Any], change: dict[str, Any], candidate: CatalogModel, base: Evaluation) -> Evaluation | None:
+    try:
+        changed = EstimateRequest.model_validate(merge_patch(document, change))
+        result = evaluate(changed, read_config(candidate.config), base.plan.machine)
+    except (PlanError, NotModelledError, ValueError):
+        return None
+    return result if result.verdict in WORKS else None
+
+
+def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | None:
+    """The device with the least memory on which the unchanged run fits."""
+    needed = base.ledger.required_bytes
+    for profile in _by_memory(needed):
+        change = {"machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None}}
+        result = _on_device(document, change, base)
+        if result is not None and result.verdict in WORKS:
+            why = f"The smallest device of the catalogue that holds it: {format_bytes(result.plan.machine.usable_bytes)} usable."
+            return _advice(base, result, Lever(f"The same run on 1 x {profile.name}", change, why))
+    return None
+
+
+def _by_memory(needed: int) -> list[DeviceProfile]:
+    """Accelerators with one logical device a unit and enough memory, smallest first."""
+    enough = [d for d in all_devices() if d.kind == "gpu" and (d.memory_total_bytes or 0) >= needed * 19 // 20]
+    return sorted((d for d in enough if d.logical_devices_per_unit == 1), key=lambda d: (d.memory_total_bytes or 0, d.id))[:6]
+
+
+def _on_device(document: dict[str, Any], change: dict[str, Any], base: Evaluation) -> Evaluation | None:
+    try:
+        changed = EstimateRequest.model_validate(merge_patch(document, change))
+        return evaluate(changed, base.plan.spec, resolve_machine(changed.machine))
+    except (PlanError, NotModelledError, ValueError):
+        return None
+
+
+def _cluster(document: dict[str, Any], base: Evaluation) -> Advice | None:
+    """The smallest number of one large device that holds it under ZeRO-3."""
+    known = {profile.id for profile in all_devices()}
+    best: tuple[int, Advice] | None = None
+    for name in (d for d in CLUSTER_DEVICES if d in known):
+        for size in CLUSTER_SIZES:
+            change = _cluster_change(name, size)
+            result = _on_device(document, change, base)
+            if result is None or result.verdict not in WORKS:
+                continue
+            if best is None or size < best[0]:
+                title = f"{size} x {result.plan.machine.device.name} with ZeRO-3"
+                best = size, _advice(base, result, Lever(title, change, "The smallest group of these devices that holds it."))
+            break
+    return None if best is None else best[1]
+
+
+def _cluster_change(device_id: str, size: int) -> dict[str, Any]:
+    machine = {"device": device_id, "device_count": size, "device_memory_gib": None, "host_memory_gib": None, "disk_free_gib": None}
+    return {"machine": machine, "run": {"parallelism": {"data": None, "zero_stage": 3}}}
+
+

@@ -1,0 +1,221 @@
+"""The engine's one entry: a request with its model's configuration and its machine in, an answer out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from planner.advice import advise
+from planner.architecture import count
+from planner.architecture.config import UnknownModelType
+from planner.architecture.registry import read_config
+from planner.architecture.spec import ModelSpec
+from planner.contract import (
+    Answer,
+    DeviceMemory,
+    DiskSpace,
+    EstimateRequest,
+    HostMemory,
+    LedgerRow,
+    Memory,
+    Moment,
+    OperationTime,
+    Parameters,
+    Reason,
+    Terms,
+    Throughput,
+)
+from planner.errors import NotModelledError
+from planner.evaluation import Evaluation, evaluate, host_peak_bytes
+from planner.hardware import Machine
+from planner.memory.tensors import trained_elements
+from planner.sources import source_of
+from planner.summary import not_modelled_sentence, sentence
+from planner.support import support_for
+from planner.throughput import StepTime, seconds_to_finish
+from planner.version import CATALOG_VERSION, ESTIMATOR_VERSION
+
+KEPT_SPECS = 512
+_specs: OrderedDict[str, ModelSpec] = OrderedDict()
+
+
+def canonical_sha256(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the configuration's canonical JSON (sorted keys, no spaces): the model's identity."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def spec_of(config: Mapping[str, Any], sha256: str) -> ModelSpec:
+    """The model as shapes, remembered by hash.
+
+    Raises:
+        ConfigError: a value of the configuration cannot be used.
+        UnknownModelType: no family describes it.
+    """
+    spec = _specs.get(sha256)
+    if spec is None:
+        spec = _specs[sha256] = read_config(config)
+        if len(_specs) > KEPT_SPECS:
+            _specs.popitem(last=False)
+    return spec
+
+
+def estimate(
+    request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True
+) -> Answer:
+    """Answer one request in closed form.
+
+    Args:
+        request: the question.
+        config: the model's config.json, looked up by the caller when the request names an id.
+        machine: the machine, resolved by the caller.
+        advice: whether to work out what would change the answer.
+
+    Raises:
+        ConfigError: the configuration holds a value that cannot be used.
+        PlanError: the request contradicts itself, the model, the machine or the framework.
+    """
+    sha256 = canonical_sha256(config)
+    try:
+        spec = spec_of(config, sha256)
+    except UnknownModelType as error:
+        return _not_modelled(request, sha256, None, Reason(code="unknown_model_type", field="model", message=str(error)))
+    try:
+        evaluation = evaluate(request, spec, machine)
+    except NotModelledError as error:
+        reason = Reason(code=error.code, field=error.field, message=str(error))
+        return _not_modelled(request, sha256, _parameters(spec, None), reason)
+    return _answer(request, sha256, evaluation, advice=advice)
+
+
+def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters | None, reason: Reason) -> Answer:
+    return Answer(
+        estimator_version=ESTIMATOR_VERSION,
+        catalog_version=CATALOG_VERSION,
+        request=request,
+        model_sha256=sha256,
+        verdict="not_modelled",
+        summary=not_modelled_sentence(reason),
+        reasons=[reason],
+        parameters=parameters,
+        memory=None,
+        throughput=None,
+    )
+
+
+def _answer(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
+    plan = evaluation.plan
+    return Answer(
+        estimator_version=ESTIMATOR_VERSION,
+        catalog_version=CATALOG_VERSION,
+        request=request,
+        model_sha256=sha256,
+        verdict=evaluation.verdict,
+        summary=sentence(evaluation),
+        reasons=list(evaluation.reasons),
+        parameters=_parameters(plan.spec, evaluation),
+        memory=_memory(evaluation),
+        throughput=_throughput(evaluation),
+        software=support_for(
+            plan.machine.device, plan.rules.method, plan.rules.scheme, plan.optimizer, plan.rules.framework,
+            plan.spec.model_type,
+        ),
+        advice=advise(request, evaluation) if advice else [],
+        assumed=_assumed(evaluation),
+        warnings=[*(note.message for note in plan.spec.notes), *evaluation.warnings],
+    )  # fmt: skip
+
+
+def _assumed(evaluation: Evaluation) -> dict[str, Any]:
+    plan = evaluation.plan
+    model = {f"model.config.{name}": value for name, value in plan.spec.assumed.items()}
+    return {**plan.assumed, **plan.machine.assumed, **model}
+
+
+def _parameters(spec: ModelSpec, evaluation: Evaluation | None) -> Parameters:
+    trained = 0
+    if evaluation is not None:
+        plan = evaluation.plan
+        trained = trained_elements(spec, plan.rules, plan.rank)
+    return Parameters(
+        total=count.total(spec),
+        active=count.active(spec),
+        trainable=trained,
+        checkpoint_total=count.checkpoint_total(spec),
+        by_component=count.by_component(spec),
+    )
+
+
+def _memory(evaluation: Evaluation) -> Memory:
+    plan, ledger, machine = evaluation.plan, evaluation.ledger, evaluation.plan.machine
+    device = DeviceMemory(
+        total_bytes=machine.memory_total_bytes,
+        system_reserved_bytes=machine.system_reserved_bytes,
+        in_use_bytes=machine.in_use_bytes,
+        usable_bytes=machine.usable_bytes,
+        peak_allocated_bytes=ledger.peak_allocated_bytes,
+        peak_reserved_bytes=ledger.peak_reserved_bytes,
+        peak_process_bytes=ledger.peak_process_bytes,
+        interval_bytes=evaluation.interval,
+        interval_basis="prior",
+        headroom_bytes=evaluation.headroom_bytes,
+        peak_moment=ledger.peak_moment,
+        required_bytes=ledger.required_bytes,
+        highest_moment=ledger.highest_moment,
+        terms=Terms(**ledger.terms),
+        moments=[Moment(name=name, allocated_bytes=size) for name, size in ledger.moments.items()],
+        ledger=_rows(evaluation),
+    )
+    host = HostMemory(
+        usable_bytes=machine.host_usable_bytes,
+        peak_bytes=host_peak_bytes(plan, ledger),
+        terms=ledger.host_terms,
+        shared_with_device=machine.shared_with_host,
+    )
+    disk = DiskSpace(
+        free_bytes=machine.disk_free_bytes, needed_bytes=sum(ledger.disk_terms.values()), terms=ledger.disk_terms
+    )
+    return Memory(device=device, host=host, disk=disk)
+
+
+def _rows(evaluation: Evaluation) -> list[LedgerRow]:
+    """The standing terms first, then what the peak's instant holds, largest first."""
+    ledger = evaluation.ledger
+    shown = {part.term for part in ledger.parts}
+    rows = [
+        LedgerRow(term=term, what=source_of(term).what, formula=source_of(term).formula, bytes=size, source=source_of(term).source)
+        for term, size in ledger.terms.items()
+        if size and term not in shown
+    ]
+    rows += [
+        LedgerRow(term=part.term, what=part.what, formula=part.formula, bytes=part.bytes, source=source_of(part.term).source)
+        for part in ledger.parts
+    ]
+    return rows
+
+
+def _throughput(evaluation: Evaluation) -> Throughput | None:
+    time, plan = evaluation.time, evaluation.plan
+    if time is None:
+        return None
+    return Throughput(
+        step_seconds=time.step_seconds,
+        tokens_per_second=time.tokens_per_second,
+        mfu=time.mfu,
+        interval=time.interval,
+        basis=time.basis,
+        seconds_to_finish=None if plan.tokens is None else seconds_to_finish(time, plan.tokens),
+        operations=_operations(time),
+    )
+
+
+def _operations(time: StepTime) -> list[OperationTime]:
+    return [
+        OperationTime(
+            operation=o.operation, flops=o.flops, bytes=o.bytes, seconds=o.seconds, bound_by=str(o.bound_by)  # type: ignore[arg-type]
+        )
+        for o in time.operations
+    ]

@@ -1,0 +1,146 @@
+"""One plan weighed: ledger, time and verdict. Answers, advice and search all come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from planner.architecture.spec import ModelSpec
+from planner.contract import EstimateRequest, Reason, Verdict
+from planner.errors import NotModelledError
+from planner.hardware import Machine
+from planner.memory.ledger import Ledger, build, optimizer_choice
+from planner.plan import Plan, resolve
+from planner.step.blocks import NotModelled
+from planner.step.program import compile_step
+from planner.support import unsupported_reason
+from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
+from planner.units import format_bytes
+
+INTERVAL_LOW: Final = (95, 100)
+INTERVAL_HIGH: Final = (110, 100)
+"""[0.95, 1.10] x required, the contract's prior until the intervals are fitted to the measurement corpus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What became of one request. `ledger` and `time` are None where the plan is not modelled."""
+
+    plan: Plan
+    ledger: Ledger
+    time: StepTime | None
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    interval: tuple[int, int]
+    warnings: tuple[str, ...]
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Usable minus required, on the device."""
+        return self.plan.machine.usable_bytes - self.ledger.required_bytes
+
+
+def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Evaluation:
+    """Weigh one request.
+
+    Raises:
+        PlanError: the request contradicts itself.
+        NotModelledError: no formula covers it.
+    """
+    plan = resolve(request, spec, machine)
+    try:
+        ledger = build(plan)
+    except NotModelled as error:
+        raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
+    interval = interval_of(ledger.required_bytes)
+    reasons = _reasons(plan, ledger, interval)
+    time, warnings = _time(plan, ledger)
+    return Evaluation(plan, ledger, time, _verdict(reasons), tuple(reasons), interval, (*plan.warnings, *warnings))
+
+
+def interval_of(required_bytes: int) -> tuple[int, int]:
+    """The interval of the required bytes."""
+    return (
+        required_bytes * INTERVAL_LOW[0] // INTERVAL_LOW[1],
+        required_bytes * INTERVAL_HIGH[0] // INTERVAL_HIGH[1],
+    )
+
+
+def _verdict(reasons: list[Reason]) -> Verdict:
+    """The first of the contract's order that holds."""
+    codes = {reason.code.split(":")[0] for reason in reasons}
+    if codes & {"device_memory", "host_memory", "disk_space"}:
+        return "does_not_fit"
+    if any(reason.code.startswith("unsupported") for reason in reasons):
+        return "unsupported"
+    return "tight" if codes & {"device_memory_tight", "host_memory_tight"} else "fits"
+
+
+def _reasons(plan: Plan, ledger: Ledger, interval: tuple[int, int]) -> list[Reason]:
+    machine = plan.machine
+    reasons = _memory_reasons(
+        "device", "machine.device", ledger.required_bytes, interval, machine.usable_bytes, _place(machine)
+    )
+    if machine.host_usable_bytes is not None:
+        host = host_peak_bytes(plan, ledger)
+        where = "memory of the host" if not machine.shared_with_host else "memory that device and host share"
+        reasons += _memory_reasons("host", "machine.host_memory_gib", host, interval_of(host), machine.host_usable_bytes, where)
+    needed = sum(ledger.disk_terms.values())
+    if machine.disk_free_bytes is not None and needed > machine.disk_free_bytes:
+        text = f"needs {format_bytes(needed)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
+        reasons.append(Reason(code="disk_space", field="machine.disk_free_gib", message=text))
+    rules = plan.rules
+    unsupported = unsupported_reason(
+        machine.device, rules.method, rules.scheme, plan.optimizer, rules.framework, plan.spec.model_type
+    )
+    return [*reasons, unsupported] if unsupported is not None else reasons
+
+
+def _place(machine: Machine) -> str:
+    name = "memory" if machine.device.kind == "cpu" else "memory of one device"
+    return f"{name} ({machine.device.name})"
+
+
+def host_peak_bytes(plan: Plan, ledger: Ledger) -> int:
+    """Host bytes of the run; on a shared pool the device's share is in it."""
+    own = sum(ledger.host_terms.values())
+    return own + ledger.required_bytes * plan.machine.logical_devices if plan.machine.shared_with_host else own
+
+
+def _memory_reasons(
+    kind: str, field: str, needed: int, interval: tuple[int, int], usable: int, where: str
+) -> list[Reason]:
+    text = f"needs {format_bytes(needed)} of the {where}, {format_bytes(usable)} are usable"
+    if interval[0] > usable:
+        return [Reason(code=f"{kind}_memory", field=field, message=text)]
+    if interval[1] > usable:
+        spread = f"{format_bytes(interval[0])} to {format_bytes(interval[1])}"
+        return [Reason(code=f"{kind}_memory_tight", field=field, message=f"{text}; the estimate ranges from {spread}")]
+    return []
+
+
+def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]:
+    held, rules = ledger.resident, plan.rules
+    sent = bytes_sent(
+        gradient_bytes=ledger.communication_bytes,
+        weight_bytes=held.weights,
+        data_parallel=plan.data_parallel,
+        zero_stage=plan.zero_stage,
+        gradient_accumulation_steps=plan.gradient_accumulation_steps,
+    )
+    try:
+        return (
+            step_time(
+                compile_step(plan.spec, rules), rules, plan.spec, plan.machine.device,
+                batch=plan.micro_batch_size, sequence=plan.sequence_length, rank=plan.rank,
+                gradient_accumulation_steps=plan.gradient_accumulation_steps,
+                optimizer_bytes=held.optimizer_traffic, data_parallel=plan.data_parallel,
+                zero_stage=plan.zero_stage, communication_bytes=sent,
+            ),
+            (),
+        )  # fmt: skip
+    except UnknownRate as error:
+        return None, (f"no time: {error}",)
+
+
+__all__ = ["Evaluation", "evaluate", "host_peak_bytes", "interval_of", "optimizer_choice"]
