@@ -77,6 +77,16 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "epochs": ("Epochs", "with examples"),
 }
 
+_EXAMPLES: Mapping[str, str] = {
+    "sequence_length": "typical: 2048",
+    "micro_batch_size": "typical: 1",
+    "gradient_accumulation_steps": "typical: 1",
+    "tokens": "for example 10000000",
+    "examples": "for example 5000",
+    "epochs": "for example 3",
+    "lora.modules_to_save": "none",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Knob:
@@ -102,6 +112,13 @@ class Knob:
     @property
     def help(self) -> str:
         return _LABELS.get(self.name, (self.name, ""))[1]
+
+    @property
+    def placeholder(self) -> str:
+        """What an empty input means, or an example of what may stand there."""
+        if self.default is not None and self.default != []:
+            return self.format(self.default)
+        return _EXAMPLES.get(self.name, "")
 
     @property
     def accepted(self) -> str:

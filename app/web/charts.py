@@ -67,6 +67,7 @@ class MomentBar:
     name: str
     bytes: int
     width: float
+    limit: float
     highest: bool
 
 
@@ -125,13 +126,15 @@ _STEPS_GIB: Sequence[float] = [
 
 
 def moment_bars(device: DeviceMemory) -> list[MomentBar]:
-    """Every moment on one scale, the highest marked."""
-    widest = max((moment.allocated_bytes for moment in device.moments), default=0) or 1
+    """Every moment on one scale, the highest marked, with the limit of what the allocator can have."""
+    limit_bytes = max(device.usable_bytes - device.terms.outside_allocator, 0)
+    widest = max([moment.allocated_bytes for moment in device.moments] + [limit_bytes]) or 1
     return [
         MomentBar(
             moment.name,
             moment.allocated_bytes,
             moment.allocated_bytes / widest * WIDTH,
+            limit_bytes / widest * WIDTH,
             moment.name == device.highest_moment,
         )
         for moment in device.moments

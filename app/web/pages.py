@@ -39,16 +39,10 @@ METHODS = (
 EXAMPLES = (
     (
         "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora",
-        "Llama 3.1 8B with QLoRA on an RTX 4090",
+        "Llama 3.1 8B, QLoRA, RTX 4090",
     ),
-    (
-        "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=full",
-        "Llama 3.1 8B, every weight, on the same card",
-    ),
-    (
-        "/plan?v=1&model=Qwen/Qwen2.5-0.5B&device=this-machine&method=lora&tokens=1000000",
-        "A 0.5 B model on this computer, with the time it takes",
-    ),
+    ("/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=full", "the same, every weight"),
+    ("/plan?v=1&model=Qwen/Qwen2.5-0.5B&method=lora&tokens=1000000", "a 0.5 B model right here"),
 )
 
 

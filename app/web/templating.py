@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from app import machines
 from app.assets import assets_directory
 from app.web import numbers
 
@@ -24,6 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
+        device_name=machines.device_name,
         gib=numbers.gib,
         size=numbers.size,
         count=numbers.count,
