@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.verify.library import library
+from planner.verify.modules import block_list
 from planner.verify.settings import TraceSettings
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -18,11 +20,10 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
 
     Raises what transformers raises when it can't build the config.
     """
-    from transformers import AutoConfig
-
+    transformers = library("transformers")
     values = dict(config)
     model_type = values.pop("model_type")
-    library_config = AutoConfig.for_model(model_type, **values)
+    library_config = transformers.AutoConfig.for_model(model_type, **values)
     cut_depth(library_config, settings.layers_override)
     # The Trainer sets use_cache to False before it trains (transformers/trainer.py, `_inner_training_loop`'s set-up):
     # with it the keys and values of every layer would live in a DynamicCache.
@@ -31,7 +32,7 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
     text_config.use_cache = False
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = auto_class(library_config).from_config(
+        model: nn.Module = auto_class(library_config).from_config(
             library_config,
             dtype=getattr(torch, settings.weights_dtype),
             attn_implementation=attention_name(library_config, settings),
@@ -43,7 +44,10 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
 
 
 def experts_choice(settings: TraceSettings) -> dict[str, str]:
-    """Left open, transformers takes grouped_mm where the class can (modeling_utils.py, `get_correct_experts_implementation`)."""
+    """Left open, transformers takes grouped_mm where the class can.
+
+    Source: modeling_utils.py, `get_correct_experts_implementation`.
+    """
     chosen = settings.experts_implementation
     return {} if chosen is None else {"experts_implementation": chosen}
 
@@ -51,8 +55,8 @@ def experts_choice(settings: TraceSettings) -> dict[str, str]:
 def attention_name(library_config: Any, settings: TraceSettings) -> str:
     """The key in transformers' attention table.
 
-    Flash attention is our own entry, as its package isn't needed here. A class without SDPA (Gemma 2's soft-capping) gets
-    eager, which is what transformers picks when nothing is asked for (modeling_utils.py,
+    Flash attention is our own entry, as its package isn't needed here. A class without SDPA (Gemma 2's soft-capping)
+    gets eager, which is what transformers picks when nothing is asked for (modeling_utils.py,
     `_check_and_adjust_attn_implementation`).
     """
     if settings.attention == "flash_attention":
@@ -64,11 +68,10 @@ def attention_name(library_config: Any, settings: TraceSettings) -> str:
 
 def auto_class(library_config: Any) -> Any:
     """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced)."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    if type(library_config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return AutoModelForCausalLM
-    return AutoModelForImageTextToText
+    transformers = library("transformers")
+    if type(library_config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModelForImageTextToText
 
 
 def model_class(library_config: Any) -> Any:
@@ -100,27 +103,20 @@ def choose_trainable(model: nn.Module, settings: TraceSettings) -> nn.Module:
 
 def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
     """PEFT's LoRA or DoRA; float32 adapters over a 16-bit base are its default (`autocast_adapter_dtype`)."""
-    from peft import LoraConfig, get_peft_model
-
+    peft = library("peft")
     targets = settings.target_modules
-    lora = LoraConfig(
+    lora = peft.LoraConfig(
         r=settings.lora_rank,
         lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=settings.method == "dora",
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)  # pyright: ignore[reportArgumentType]
+    adapted: nn.Module = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, settings.adapter_dtype))
     return adapted
-
-
-def block_list(model: nn.Module) -> nn.ModuleList:
-    """The list of transformer blocks: the first module list of the text model, in the order of definition."""
-    text_model = model.get_decoder() if hasattr(model, "get_decoder") else model  # pyright: ignore
-    return next(module for module in text_model.modules() if isinstance(module, nn.ModuleList))
 
 
 def train_last_layers(model: nn.Module, layers: int) -> None:

@@ -7,34 +7,30 @@ that were hit; here the same loop runs with each expert's share of the tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from planner.verify.library import library
+from planner.verify.target import replace
+
 
 @contextlib.contextmanager
-def traceable_experts() -> Iterator[None]:
+def traceable_experts() -> Generator[None]:
     """Puts the balanced forms in place."""
-    from transformers.models.dbrx.modeling_dbrx import DbrxExperts
-    from transformers.models.longcat_flash.modeling_longcat_flash import LongcatFlashExperts
-
+    dbrx = library("transformers.models.dbrx.modeling_dbrx")
+    longcat = library("transformers.models.longcat_flash.modeling_longcat_flash")
     with contextlib.ExitStack() as undo:
-        swap(undo, DbrxExperts, "forward", dbrx_forward)
-        swap(undo, LongcatFlashExperts, "forward", longcat_forward)
-        swap(undo, F, "grouped_mm", any_dtype_grouped_mm(F.grouped_mm))
+        replace(undo, dbrx.DbrxExperts, "forward", dbrx_forward)
+        replace(undo, longcat.LongcatFlashExperts, "forward", longcat_forward)
+        replace(undo, F, "grouped_mm", any_dtype_grouped_mm(F.grouped_mm))
         yield
 
 
-def swap(undo: contextlib.ExitStack, owner: Any, name: str, substitute: Callable[..., Any]) -> None:
-    """Sets the attribute and remembers the original."""
-    undo.callback(setattr, owner, name, getattr(owner, name))
-    setattr(owner, name, substitute)
-
-
 def balanced_rows(slots: int, experts: int) -> list[int]:
-    """Rows that each expert gets when `slots` token-expert pairs are shared out evenly; experts without rows are left out."""
+    """Rows of each expert when `slots` token-expert pairs are shared out evenly; experts without rows are left out."""
     each, more = divmod(slots, experts)
     rows = [each + 1] * more + [each] * (experts - more)
     return [count for count in rows if count]
@@ -82,16 +78,20 @@ def dbrx_forward(
 
 
 class GroupedProduct(torch.autograd.Function):
-    """[S, k] x [E, k, n] -> [S, n] for dtypes that grouped_mm's fake form refuses (torch/_meta_registrations.py asks for
-    bfloat16; the kernels' fallback takes float32 and float16 too)."""
+    """[S, k] x [E, k, n] -> [S, n] for the dtypes that grouped_mm's fake form refuses.
+
+    torch/_meta_registrations.py asks for bfloat16; the kernel's own fallback takes float32 and float16 too.
+    """
 
     @staticmethod
     def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Keeps both operands, as `_grouped_mm`'s derivative does."""
         ctx.save_for_backward(left, right)
         return torch.empty(left.shape[0], right.shape[-1], dtype=left.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """A gradient for each operand that needs one."""
         left, right = ctx.saved_tensors
         needs_left, needs_right = ctx.needs_input_grad
         return (

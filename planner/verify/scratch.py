@@ -55,11 +55,11 @@ PROMOTING = frozenset({"add", "sub", "mul", "div", "where", "maximum", "minimum"
 def promotion_bytes(args: tuple[Any, ...], result: Any) -> int:
     """Copies that the CPU's TensorIterator makes of operands in another dtype than the result; bytes.
 
-    aten/src/ATen/TensorIterator.cpp, `compute_types`, with `cast_common_dtype_to_outputs_` and `promote_inputs_to_common_dtype`:
-    on the CPU an operand is cast as a whole before the loop, on CUDA inside the kernel. Scalars are skipped.
+    aten/src/ATen/TensorIterator.cpp, `compute_types` (`promote_inputs_to_common_dtype`): on the CPU an operand is cast
+    as a whole before the loop, on CUDA inside the kernel. Scalars are skipped.
     """
     operands = [value for value in args if isinstance(value, torch.Tensor) and value.dim() > 0]
-    cast = [value for value in operands if value.dtype != result.dtype and value.dtype != torch.bool]
+    cast = [value for value in operands if value.dtype not in (result.dtype, torch.bool)]
     return sum(value.numel() * result.element_size() for value in cast)
 
 

@@ -45,14 +45,14 @@ class Instant:
 
 
 class StorageTracker(TorchDispatchMode):
-    """A dispatch mode above the fake mode: each op's outputs are looked at, each new untyped storage is registered once.
+    """A dispatch mode above the fake mode that looks at each op's outputs and registers each new untyped storage once.
 
     `torch.UntypedStorage` objects live exactly as long as the C++ storage behind them, so a weakref finalizer on it
     is its death. Every birth and death advances the clock by one.
     """
 
     def __init__(self, rounding_bytes: int, scratch_of: Target | None) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.rounding_bytes = rounding_bytes
         self.scratch_of: Target | None = scratch_of
         self.records: list[StorageRecord] = []
@@ -60,7 +60,7 @@ class StorageTracker(TorchDispatchMode):
         self.deltas: list[int] = []
         self.moment = "load"
         self.op = "load"
-        self.module_stack: list[tuple[str, bool]] = []
+        self.module_stack: list[str] = []
         self.module_of_sequence: dict[int, str] = {}
         self.parameter_storages: set[int] = set()
         self._record_of: weakref.WeakKeyDictionary[Any, StorageRecord] = weakref.WeakKeyDictionary()
@@ -125,10 +125,10 @@ class StorageTracker(TorchDispatchMode):
         In backward the node's sequence number leads to the module that recorded it in forward; recomputation
         runs with gradients enabled, under the module's own hooks.
         """
-        node = torch._C._current_autograd_node()  # pyright: ignore
+        node: Any = torch._C._current_autograd_node()  # pyright: ignore[reportPrivateUsage]
         if node is None or torch.is_grad_enabled():
-            return (self.module_stack[-1][0] if self.module_stack else NO_MODULE), False
-        module = self.module_of_sequence.get(node._sequence_nr())  # pyright: ignore
+            return (self.module_stack[-1] if self.module_stack else NO_MODULE), False
+        module = self.module_of_sequence.get(node._sequence_nr())
         if module is not None:
             self._backward_module = module
         return self._backward_module, True
@@ -136,7 +136,7 @@ class StorageTracker(TorchDispatchMode):
     def _remember_module(self) -> None:
         if torch.is_grad_enabled() and self.module_stack:
             sequence = torch._C._autograd._get_sequence_nr() - 1  # pyright: ignore
-            self.module_of_sequence[sequence] = self.module_stack[-1][0]
+            self.module_of_sequence[sequence] = self.module_stack[-1]
 
     # -- the mode ----------------------------------------------------------------------------------------------------
 

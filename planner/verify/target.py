@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from planner.verify.library import library
 
 # aten/src/ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what CUDA's autocast computes in
 # float32 and the CPU's does not. Only those that language models call are listed.
@@ -25,7 +27,7 @@ FLOAT32_ON_CUDA: tuple[tuple[Any, str], ...] = (
 
 
 @contextlib.contextmanager
-def cuda_target() -> Iterator[None]:
+def cuda_target() -> Generator[None]:
     """Puts CUDA's forms in the place of the functions, for forward and for what backward recomputes.
 
     A TorchFunctionMode can't do it: it is switched off inside `backward()`, where checkpointed blocks run again.
@@ -63,7 +65,7 @@ def up_to_float32(value: Any) -> Any:
     return value
 
 
-def cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+def cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, **_: Any) -> torch.Tensor:
     """CUDA's dropout keeps a boolean mask (aten/src/ATen/native/Dropout.cpp, `is_fused_kernel_acceptable`)."""
     if not training or p == 0.0:
         return input
@@ -80,8 +82,10 @@ def cuda_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """The kernel that `scaled_dot_product_attention` picks on CUDA (transformers/cuda/sdp_utils.cpp): flash, else
-    memory-efficient, else math. q [b, a, s, d], k and v [b, k, s, d]."""
+    """The kernel that `scaled_dot_product_attention` picks on CUDA: flash, else memory-efficient, else math.
+
+    q [b, a, s, d], k and v [b, k, s, d]. Source: aten/src/ATen/native/transformers/cuda/sdp_utils.cpp.
+    """
     query, key, value = (lowered(tensor) for tensor in (query, key, value))
     grouped = enable_gqa and query.shape[1] != key.shape[1]
     if flash_accepts(query, key, value, attn_mask):
@@ -107,7 +111,7 @@ def flash_accepts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, m
 
 
 def efficient_accepts(query: torch.Tensor) -> bool:
-    """Head widths aligned to 16 bytes; grouped queries are refused by the caller (`can_use_mem_efficient_attention`)."""
+    """Rows of 16 bytes; grouped queries are refused by the caller (`can_use_mem_efficient_attention`)."""
     return query.shape[-1] * query.element_size() % 16 == 0
 
 
@@ -134,8 +138,11 @@ def efficient(
     is_causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    """The memory-efficient kernel; a boolean mask becomes an additive one in the query's dtype (`convert_boolean_attn_mask`),
-    kept for backward, its last dimension aligned to 16 (`pad_bias`)."""
+    """The memory-efficient kernel; a mask is kept for backward.
+
+    A boolean mask becomes an additive one in the query's dtype (aten/src/ATen/native/transformers/attention.cpp,
+    `convert_boolean_attn_mask`), its last dimension aligned to 16 (`pad_bias`).
+    """
     if mask is not None:
         mask = additive_mask(mask, query)
     return torch.ops.aten._scaled_dot_product_efficient_attention(
@@ -155,49 +162,45 @@ def additive_mask(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 
 def register_flash_attention() -> None:
     """Puts flash attention, as the flash-attn package keeps memory, into transformers' tables as `trainfit_flash`."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import flash_attention_mask
-
-    AttentionInterface.register("trainfit_flash", flash_package_attention)
-    AttentionMaskInterface.register("trainfit_flash", flash_attention_mask)
+    transformers = library("transformers")
+    mask = library("transformers.masking_utils").flash_attention_mask
+    transformers.AttentionInterface.register("trainfit_flash", flash_package_attention)
+    transformers.AttentionMaskInterface.register("trainfit_flash", mask)
 
 
 @contextlib.contextmanager
-def unpacked_rows() -> Iterator[None]:
+def unpacked_rows() -> Generator[None]:
     """Answers what fake tensors can't: whether position ids restart inside a row.
 
     transformers/masking_utils.py `find_packed_sequence_indices` reads values to see that rows are not packed, and under
     fake tensors assumes that they are, which would materialise a [1, 1, s, s] mask that a real step doesn't have. Its
     own tensors are still made.
     """
-    from transformers import masking_utils
-
-    original = masking_utils.find_packed_sequence_indices
+    masking = library("transformers.masking_utils")
+    original = masking.find_packed_sequence_indices
 
     def not_packed(position_ids: torch.Tensor) -> None:
         original(position_ids)
 
-    masking_utils.find_packed_sequence_indices = not_packed
-    try:
+    with contextlib.ExitStack() as undo:
+        replace(undo, masking, "find_packed_sequence_indices", not_packed)
         yield
-    finally:
-        masking_utils.find_packed_sequence_indices = original
 
 
 def flash_package_attention(
-    module: torch.nn.Module,
+    _module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    _attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Same signature as transformers' attention functions; output [b, s, a, d]. Unequal widths: v is padded to q's
-    (transformers/integrations/flash_attention.py leaves that to the model; DeepSeek's model pads before the call)."""
-    width = value.shape[-1]
-    if width != query.shape[-1]:
-        value = F.pad(value, (0, query.shape[-1] - width))
+    """One of transformers' attention functions; output [b, s, a, d].
+
+    Models with unequal head widths pad v themselves when the implementation's name says flash (for example
+    models/deepseek_v3/modeling_deepseek_v3.py).
+    """
     output = flash(lowered(query), lowered(key), lowered(value), dropout, True, scaling)
-    return output[..., :width].transpose(1, 2), None
+    return output.transpose(1, 2), None

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 
 from planner.verify.settings import TraceSettings
 from planner.verify.storages import Instant, StorageRecord
 
-TERMS = ("weights", "adapters", "gradients", "optimizer_states", "activations", "logits_and_loss", "temporaries")
+TERMS: tuple[str, ...] = (
+    "weights",
+    "adapters",
+    "gradients",
+    "optimizer_states",
+    "activations",
+    "logits_and_loss",
+    "temporaries",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class LiveGroup:
 
     @property
     def bytes(self) -> int:
+        """Bytes of the whole group."""
         return self.bytes_each * self.count
 
 
@@ -51,26 +60,30 @@ class Trace:
     first: int
     last: int
     seconds: float = 0.0
-    parameter_bytes: dict[str, int] = field(default_factory=lambda: {})
 
     @property
     def peak_instant(self) -> int:
+        """The instant of the highest live bytes."""
         return max(range(self.first, self.last), key=self.live_bytes.__getitem__)
 
     @property
     def peak_bytes(self) -> int:
+        """The highest live bytes."""
         return self.live_bytes[self.peak_instant]
 
     @property
     def peak_moment(self) -> str:
+        """forward, loss, backward or optimizer_step."""
         return self.instants[self.peak_instant].moment
 
     @property
     def peak_module(self) -> str:
+        """Path of the module that runs at the peak."""
         return self.instants[self.peak_instant].module
 
     @property
     def bytes_by_term_at_peak(self) -> dict[str, int]:
+        """Live bytes at the peak, by ledger term."""
         return self.bytes_by_term(self.peak_instant)
 
     @property
@@ -106,12 +119,13 @@ class Trace:
 
     def bytes_by_term(self, instant: int) -> dict[str, int]:
         """Live bytes by ledger term, all terms present."""
-        totals = dict.fromkeys(TERMS, 0)
+        totals: dict[str, int] = dict.fromkeys(TERMS, 0)
         for record in self.alive(instant):
             totals[self.term_of(record)] += record.bytes
         return totals
 
     def term_of(self, record: StorageRecord) -> str:
+        """The record's ledger term."""
         return record.label or "temporaries"
 
     def live_at(self, instant: int) -> list[LiveGroup]:

@@ -9,10 +9,11 @@ from typing import Any
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from planner.verify.build import block_list, build_model, give_fake_storages
+from planner.verify.build import build_model, give_fake_storages
 from planner.verify.experts import traceable_experts
+from planner.verify.modules import block_list, module_paths, output_head
 from planner.verify.settings import TraceSettings
-from planner.verify.step import TrainingStep, label, module_paths, no_garbage_collection, output_head
+from planner.verify.step import TrainingStep, label, no_garbage_collection
 from planner.verify.storages import StorageRecord, StorageTracker
 from planner.verify.target import cuda_target, register_flash_attention, unpacked_rows
 from planner.verify.timeline import Trace, running_total
@@ -56,9 +57,9 @@ def register_parameters(model: nn.Module, tracker: StorageTracker) -> None:
     """Weights and adapters exist before anything else."""
     named = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in named:
-        tracker.module_stack = [(name.rpartition(".")[0], True)]
+        tracker.module_stack = [name.rpartition(".")[0]]
         label(tracker, tensor, "adapters" if is_adapter(name) else "weights")
-        tracker.parameter_storages.add(tensor.untyped_storage()._cdata)
+        tracker.parameter_storages.add(tensor.untyped_storage()._cdata)  # pyright: ignore[reportPrivateUsage]
     tracker.module_stack = []
 
 

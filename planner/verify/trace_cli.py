@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def converter(default: Any) -> Any:
+def converter(default: Any) -> Callable[[str], Any]:
     """How an option's text becomes the field's value."""
     if isinstance(default, bool):
-        return lambda text: str(text).lower() in ("1", "true", "yes")
+        return lambda text: text.lower() in ("1", "true", "yes")
     if default is None:
         return lambda text: int(text) if text.isdigit() else text
-    return type(default)
+    return int if isinstance(default, int) else float if isinstance(default, float) else str
 
 
 def settings_of(options: argparse.Namespace) -> TraceSettings:
