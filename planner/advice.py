@@ -80,7 +80,8 @@ def _try(document: dict[str, Any], base: Evaluation, change: dict[str, Any]) -> 
 
 def _advice(base: Evaluation, found: Evaluation, lever: Lever) -> Advice:
     saved = base.ledger.required_bytes - found.ledger.required_bytes
-    why = lever.why if saved > 0 else f"Saves nothing here: {_peak_words(found)} sets the peak."
+    elsewhere = "machine" in lever.change or saved > 0
+    why = lever.why if elsewhere else f"Saves nothing here: {_peak_words(found)} sets the peak."
     return Advice(
         title=lever.title,
         change=lever.change,

@@ -31,7 +31,6 @@ from planner.contract import (
 from planner.errors import NotModelledError
 from planner.evaluation import Evaluation, evaluate, host_peak_bytes
 from planner.hardware import Machine
-from planner.memory.tensors import trained_elements
 from planner.sources import source_of
 from planner.summary import not_modelled_sentence, sentence
 from planner.support import support_for
@@ -136,16 +135,12 @@ def _assumed(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _parameters(spec: ModelSpec, evaluation: Evaluation | None) -> Parameters:
-    trained = 0
-    if evaluation is not None:
-        plan = evaluation.plan
-        trained = trained_elements(spec, plan.rules, plan.rank)
     return Parameters(
         total=count.total(spec),
         active=count.active(spec),
-        trainable=trained,
+        trainable=0 if evaluation is None else evaluation.ledger.resident.trainable_parameters,
         checkpoint_total=count.checkpoint_total(spec),
-        by_component=count.by_component(spec),
+        by_component=dict(count.by_component(spec)),
     )
 
 

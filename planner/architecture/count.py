@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Sublayer, layer_modules
 
@@ -27,12 +29,13 @@ def module_elements(spec: ModelSpec, module: Module) -> int:
     return module.bias if spec.tied and module is spec.lm_head else module.elements
 
 
-def by_component(spec: ModelSpec) -> dict[str, int]:
+@lru_cache(maxsize=1024)
+def by_component(spec: ModelSpec) -> Mapping[str, int]:
     """Parameters by component of the contract; tied weights once. Equal to the meta model minus its phantoms."""
     counts: Counter[str] = Counter()
     for module, times in counted_modules(spec):
         counts[module.component] += times * module_elements(spec, module)
-    return {name: count for name, count in counts.items() if count}
+    return MappingProxyType({name: count for name, count in counts.items() if count})
 
 
 def total(spec: ModelSpec) -> int:
@@ -45,6 +48,7 @@ def checkpoint_total(spec: ModelSpec) -> int:
     return total(spec) + spec.mtp_parameters + spec.checkpoint_extra
 
 
+@lru_cache(maxsize=1024)
 def active(spec: ModelSpec) -> int:
     """Parameters that one token uses, expected under uniform routing; embedding and head included.
 

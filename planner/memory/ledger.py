@@ -156,7 +156,7 @@ def build(plan: Plan) -> Ledger:
     sizes = _sizes(program, plan, sharding)
     totals = program.instant_bytes(sizes)
     highest = max(range(len(totals)), key=totals.__getitem__)
-    moments = _moments(plan, program, sizes, held, sharding)
+    moments = _moments(plan, program.moment_bytes(totals), held, sharding)
     step = {name: moments[name] for name in ("forward", "loss", "backward", "optimizer_step") if name in moments}
     peak_moment = max(step, key=step.__getitem__)
     if peak_moment == "optimizer_step":
@@ -165,7 +165,7 @@ def build(plan: Plan) -> Ledger:
         terms = _instant_terms(program, program.instants[highest], sizes, held)
         parts = _instant_parts(program, program.instants[highest], sizes)
         operation = program.instants[highest].operation
-    return _finish(plan, held, terms, parts, peak_moment, operation, moments, program, sizes, sharding)
+    return _finish(plan, held, terms, parts, peak_moment, operation, moments)
 
 
 def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
@@ -179,11 +179,11 @@ def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
     ]
 
 
-def _moments(plan: Plan, program: StepProgram, sizes: list[int], held: Resident, sharding: Sharding) -> dict[str, int]:
+def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Sharding) -> dict[str, int]:
     """Allocated bytes of each moment of the run: load, the step's four, evaluation, save."""
     standing = held.standing + held.communication
     moments = {"load": held.weights + held.quantization_state + held.adapters + held.load_temporaries}
-    moments |= {name: standing + total for name, total in program.moment_bytes(sizes).items()}
+    moments |= {name: standing + total for name, total in step.items()}
     kept = _kept_gradients(plan, held)
     moments["optimizer_step"] = standing + kept + held.optimizer_temporaries
     evaluation = compile_evaluation(plan.spec, plan.rules)
@@ -247,7 +247,7 @@ def _fragmentation(plan: Plan, allocated: int) -> int:
 
 def _finish(
     plan: Plan, held: Resident, terms: dict[str, int], parts: tuple[PeakPart, ...], peak_moment: str, operation: str,
-    moments: dict[str, int], program: StepProgram, sizes: list[int], sharding: Sharding,
+    moments: dict[str, int],
 ) -> Ledger:  # fmt: skip
     allocated = sum(terms.values())
     fragmentation = _fragmentation(plan, allocated)

@@ -84,8 +84,3 @@ def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
 def trained(spec: ModelSpec, rules: StepRules, rank: int) -> list[Tensors]:
     """Every tensor that the optimizer updates."""
     return [*trained_base(spec, rules), *adapters(spec, rules, rank)]
-
-
-def trained_elements(spec: ModelSpec, rules: StepRules, rank: int) -> int:
-    """Trainable parameters."""
-    return sum(tensor.elements * tensor.count for tensor in trained(spec, rules, rank))

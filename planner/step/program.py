@@ -50,10 +50,10 @@ class StepProgram:
         """Bytes alive at each instant."""
         return [sum(sizes[index] * count for index, count in instant.live) for instant in self.instants]
 
-    def moment_bytes(self, sizes: list[Any]) -> dict[str, Any]:
-        """The highest bytes of each moment."""
+    def moment_bytes(self, totals: list[Any]) -> dict[str, Any]:
+        """The highest bytes of each moment, from the bytes of each instant."""
         highest: dict[str, Any] = {}
-        for instant, total in zip(self.instants, self.instant_bytes(sizes), strict=True):
+        for instant, total in zip(self.instants, totals, strict=True):
             highest[instant.moment] = maximum(highest[instant.moment], total) if instant.moment in highest else total
         return highest
 
