@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -86,8 +86,9 @@ def cut_depth(library_config: Any, layers: int | None) -> None:
     text_config = library_config.get_text_config()
     name = next(name for name in DEPTH_NAMES if hasattr(text_config, name))
     depth = getattr(text_config, name)
-    for key, value in list(vars(text_config).items()):
-        if isinstance(value, list) and len(value) == depth:
+    values: dict[str, Any] = vars(text_config)
+    for key, value in list(values.items()):
+        if isinstance(value, list) and len(cast("list[Any]", value)) == depth:
             setattr(text_config, key, value[:layers])
     setattr(text_config, name, layers)
 

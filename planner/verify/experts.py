@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,6 @@ def any_dtype_grouped_mm(original: Callable[..., torch.Tensor]) -> Callable[...,
     def grouped_mm(left: torch.Tensor, right: torch.Tensor, *, offs: torch.Tensor | None = None) -> torch.Tensor:
         if left.dtype == torch.bfloat16:
             return original(left, right, offs=offs)
-        product: torch.Tensor = GroupedProduct.apply(left, right)  # pyright: ignore
-        return product
+        return cast("torch.Tensor", GroupedProduct.apply(left, right))  # pyright: ignore[reportUnknownMemberType]
 
     return grouped_mm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -18,7 +18,8 @@ def module_paths(model: nn.Module, tracker: StorageTracker) -> Generator[None]:
 
     The hook after forward runs on errors too, because a checkpointed block that is recomputed stops early by raising.
     """
-    names = {id(module): name for name, module in model.named_modules()}
+    named = cast("list[tuple[str, nn.Module]]", list(model.named_modules()))
+    names = {id(module): name for name, module in named}
     head = output_head(model)
 
     def enter(module: nn.Module, _arguments: Any) -> None:

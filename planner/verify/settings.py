@@ -17,7 +17,8 @@ class TraceSettings:
     """One training step, as plain values with the names of the contract's `run`.
 
     `target` says whose kernels are modelled: "cuda" replaces what the CPU would do in attention, dropout and
-    autocast by what CUDA does; "cpu" leaves torch alone. `rounding_bytes` is what the target's allocator rounds a
+    autocast by what CUDA does; "cpu" leaves torch alone. `fused_attention` False is an accelerator without a fused
+    backward, on which sdpa takes the math path. `rounding_bytes` is what the target's allocator rounds a
     storage up to: 512 on CUDA (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize), 64 in torch's CPU allocator.
     `library_scratch` adds what the target's kernels allocate inside one op (see `scratch.py`).
     `max_grad_norm` is the Trainer's default (transformers/training_args.py); 0 means no clipping.
@@ -42,6 +43,7 @@ class TraceSettings:
     rounding_bytes: int = 512
     max_grad_norm: float = 1.0
     target: Target = "cuda"
+    fused_attention: bool = True
     library_scratch: bool = True
     experts_implementation: ExpertsImplementation | None = None
 

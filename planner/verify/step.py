@@ -56,7 +56,7 @@ class TrainingStep:
         loss = self.compute_loss(batch)
         loss = loss / self.settings.gradient_accumulation_steps
         self.tracker.moment = "backward"
-        loss.backward()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
         del loss
         self.label_gradients()
 

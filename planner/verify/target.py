@@ -27,14 +27,14 @@ FLOAT32_ON_CUDA: tuple[tuple[Any, str], ...] = (
 
 
 @contextlib.contextmanager
-def cuda_target() -> Generator[None]:
+def cuda_target(fused_attention: bool) -> Generator[None]:
     """Puts CUDA's forms in the place of the functions, for forward and for what backward recomputes.
 
     A TorchFunctionMode can't do it: it is switched off inside `backward()`, where checkpointed blocks run again.
     """
     with contextlib.ExitStack() as undo:
         replace(undo, F, "dropout", cuda_dropout)
-        replace(undo, F, "scaled_dot_product_attention", cuda_attention)
+        replace(undo, F, "scaled_dot_product_attention", cuda_attention if fused_attention else math_attention)
         for owner, name in FLOAT32_ON_CUDA:
             replace(undo, owner, name, in_float32_under_autocast(getattr(owner, name)))
         yield
@@ -92,6 +92,21 @@ def cuda_attention(
         return flash(query, key, value, dropout_p, is_causal, scale)
     if not grouped and efficient_accepts(query):
         return efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
+    return math_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+
+def math_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """The kernel of last resort, which keeps score matrices [b, a, s, s] and computes 16-bit inputs in float32."""
+    query, key, value = (lowered(tensor) for tensor in (query, key, value))
     return torch.ops.aten._scaled_dot_product_attention_math(
         query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]

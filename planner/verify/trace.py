@@ -44,7 +44,7 @@ def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTra
     """Returns the instant at which the second step begins."""
     give_fake_storages(model)
     register_parameters(model, tracker)
-    target = cuda_target() if settings.target == "cuda" else contextlib.nullcontext()
+    target = cuda_target(settings.fused_attention) if settings.target == "cuda" else contextlib.nullcontext()
     step = TrainingStep(model, settings, tracker)
     with module_paths(model, tracker), unpacked_rows(), traceable_experts(), target, tracker:
         step.run()
