@@ -5,6 +5,8 @@ Source: transformers models/mixtral, qwen2_moe, deepseek_v3 (modeling files); ar
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.architecture.blocks import gated_mlp, pre_norm_layer
 from planner.architecture.config import MAXIMUM_EXPERTS, MAXIMUM_HEADS, MAXIMUM_LAYERS, Config
 from planner.architecture.spec import (
@@ -12,6 +14,7 @@ from planner.architecture.spec import (
     Layer,
     Mixer,
     Mlp,
+    ModelSpec,
     Module,
     Moe,
     Note,
@@ -173,3 +176,11 @@ def mtp_note(elements: int) -> tuple[Note, ...]:
         "transformers does not build them, so they are neither loaded nor trained."
     )
     return (Note("mtp_not_trained", message, elements),)
+
+
+def never_tied(spec: ModelSpec) -> ModelSpec:
+    """The model with a head of its own: some classes have no tied weights, whatever `tie_word_embeddings` says."""
+    if not spec.tied:
+        return spec
+    message = "The config ties head and embedding, but the library's class does not: the head is counted by itself."
+    return replace(spec, tied=False, notes=(*spec.notes, Note("library_does_not_tie", message)))

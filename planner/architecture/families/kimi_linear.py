@@ -10,7 +10,7 @@ from typing import Any
 
 from planner.architecture.blocks import decoder, layers_by
 from planner.architecture.config import MAXIMUM_HEADS, Config
-from planner.architecture.experts import first_dense, latent_attention, sparse_by_type
+from planner.architecture.experts import first_dense, latent_attention, never_tied, sparse_by_type
 from planner.architecture.families.deepseek_v3 import deepseek_layers
 from planner.architecture.reader import Reader
 from planner.architecture.recurrent import causal_convolution
@@ -97,7 +97,7 @@ def read_kimi_linear(original: Config) -> ModelSpec:
     def layer(kind: tuple[str, bool]) -> Layer:
         return deepseek_layers(config, mixers[kind[0]], [kind[1]])[0]
 
-    return decoder(config, layers_by(list(zip(names, sparse, strict=True)), layer))
+    return never_tied(decoder(config, layers_by(list(zip(names, sparse, strict=True)), layer)))
 
 
 READERS: dict[str, Reader] = {"kimi_linear": read_kimi_linear}

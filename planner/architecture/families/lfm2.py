@@ -33,8 +33,6 @@ def adjusted_width(config: Config) -> int:
     if not config.flag("block_auto_adjust_ff_dim", True):
         return width
     width = int(2 * width / 3)
-    if "block_ffn_dim_multiplier" not in config and "block_ffn_dim_multiplier" in config.values:
-        return width
     multiple = config.integer("block_multiple_of", 256)
     width = int(config.number("block_ffn_dim_multiplier", 1.0, maximum=1024.0) * width)
     return multiple * ((width + multiple - 1) // multiple)

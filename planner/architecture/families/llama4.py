@@ -72,7 +72,10 @@ def llama4_attention(config: Config, rope: bool) -> Attention:
 
 
 def read_llama4_text(config: Config, top: Config | None = None) -> ModelSpec:
-    """model_type llama4_text, and the text part of llama4; dense layers have `intermediate_size_mlp` columns."""
+    """model_type llama4_text, and the text part of llama4; dense layers have `intermediate_size_mlp` columns.
+
+    The text model is built as a class of its own, so its own config decides about tying.
+    """
     hidden, activation = config.integer("hidden_size"), config.text("hidden_act", "silu")
     kinds = list(zip(rope_layers(config), sparse_layers(config), strict=True))
 
@@ -82,7 +85,8 @@ def read_llama4_text(config: Config, top: Config | None = None) -> ModelSpec:
         dense = gated_mlp(hidden, config.integer("intermediate_size_mlp"), activation=activation)
         return pre_norm_layer(hidden, llama4_attention(config, kind[0]), dense)
 
-    return decoder(config, layers_by(kinds, layer), top=top)
+    spec = decoder(config, layers_by(kinds, layer), top=top)
+    return replace(spec, tied=config.flag("tie_word_embeddings", False))
 
 
 def read_llama4(config: Config) -> ModelSpec:

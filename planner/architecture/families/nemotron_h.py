@@ -9,7 +9,14 @@ from dataclasses import replace
 
 from planner.architecture.blocks import decoder, filled, grouped_attention, plain_mlp
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_LAYERS, Config
-from planner.architecture.experts import chosen_experts, expert_count, mtp_note, prediction_depth, router_parameter
+from planner.architecture.experts import (
+    chosen_experts,
+    expert_count,
+    mtp_note,
+    never_tied,
+    prediction_depth,
+    router_parameter,
+)
 from planner.architecture.reader import Reader
 from planner.architecture.recurrent import Mamba2Widths, mamba2
 from planner.architecture.spec import (
@@ -123,8 +130,8 @@ def read_nemotron_h(config: Config) -> ModelSpec:
     layers = {kind: Layer((Sublayer(mixer(config, kind), rms_norm("norm", hidden)),)) for kind in {*kinds, *extra}}
     elements = sum(module.elements for kind in extra for module in layer_modules(layers[kind]))
     predicted = depth * (elements + 2 * hidden**2 + 3 * hidden)
-    spec = decoder(config, [layers[kind] for kind in kinds])
-    return replace(spec, mtp_parameters=predicted, notes=mtp_note(predicted))
+    spec = never_tied(decoder(config, [layers[kind] for kind in kinds]))
+    return replace(spec, mtp_parameters=predicted, notes=(*spec.notes, *mtp_note(predicted)))
 
 
 READERS: dict[str, Reader] = {"nemotron_h": read_nemotron_h}
