@@ -74,7 +74,8 @@ def format_bytes(size_bytes: int) -> str:
     """Return `size_bytes` in the largest binary unit that keeps it at 1 or more: "3.1 GiB", "512 B", "-1.0 MiB"."""
     magnitude = abs(size_bytes)
     for factor, unit in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if magnitude >= factor:
+        # 1,023.95 of the smaller unit would print as 1,024.0 of it: there the larger one begins.
+        if magnitude >= factor - factor // 20_480:
             return f"{size_bytes / factor:,.1f} {unit}"
     return f"{size_bytes} B"
 
