@@ -251,3 +251,13 @@ def test_measured_contexts() -> None:
 def test_allocators_round_as_pytorch_does() -> None:
     rounding = {item.allocator_family: item.allocation_rounding_bytes for item in DEVICES.values()}
     assert (rounding["cuda"], rounding["rocm"], rounding["xpu"], rounding["cpu"]) == (512, 512, 512, 64)
+
+
+def test_both_dtypes_of_a_mixed_run_have_a_rate_everywhere() -> None:
+    """Adapters and optimizers compute in float32 beside bfloat16: a device without a float32 rate has a stand-in."""
+    for item in DEVICES.values():
+        assert item.sustained_flops("float32") is not None, item.id
+        assert item.sustained_flops("bfloat16") is not None, item.id
+    gaudi = device("intel-gaudi2-96gb").sustained_flops("float32")
+    assert gaudi is not None
+    assert gaudi.provenance.basis == "emulated"

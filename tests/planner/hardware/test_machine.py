@@ -279,3 +279,12 @@ def test_a_processor_without_a_clock_says_what_is_missing() -> None:
     assert profile.missing == ("base clock",)
     assert profile.peak_flops == {}
     assert profile.sustained_flops("float32") is None
+
+
+def test_a_described_device_with_one_rate_has_stand_ins_for_the_others() -> None:
+    figures = {"memory_gib": 16, "memory_bandwidth_gb_s": 300, "tflops_bfloat16": 100}
+    device = machine(device=figures).device
+    rates = [device.sustained_flops(dtype) for dtype in ("float32", "float16", "bfloat16")]
+    assert all(rate is not None for rate in rates)
+    assert [rate.provenance.basis for rate in rates if rate is not None] == ["emulated", "emulated", "prior"]
+    assert device.sustained_flops("float8") is None
