@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from planner.architecture import count
 from planner.architecture.registry import read_config
@@ -17,7 +17,14 @@ from planner.units import format_bytes, format_count
 
 SHOWN: Final = 12
 WORKS: Final = ("fits", "tight")
-LADDER: Final = ("Qwen/Qwen3-32B", "Qwen/Qwen3-14B", "Qwen/Qwen3-8B", "Qwen/Qwen3-4B", "Qwen/Qwen3-1.7B", "Qwen/Qwen3-0.6B")
+LADDER: Final = (
+    "Qwen/Qwen3-32B",
+    "Qwen/Qwen3-14B",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-4B",
+    "Qwen/Qwen3-1.7B",
+    "Qwen/Qwen3-0.6B",
+)
 """Models of falling size to suggest where the model's own family has nothing that fits."""
 CLUSTER_DEVICES: Final = ("nvidia-h100-sxm-80gb", "nvidia-h200-sxm-141gb", "amd-mi300x-192gb", "nvidia-b200-180gb")
 CLUSTER_SIZES: Final = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,8 +43,8 @@ def merge_patch(document: Any, patch: Any) -> Any:
     """RFC 7396: objects are merged, null deletes, everything else replaces."""
     if not isinstance(patch, dict):
         return patch
-    merged: dict[str, Any] = dict(document) if isinstance(document, dict) else {}
-    for name, value in patch.items():
+    merged: dict[str, Any] = dict(cast(dict[str, Any], document)) if isinstance(document, dict) else {}
+    for name, value in cast(dict[str, Any], patch).items():
         if value is None:
             merged.pop(name, None)
         else:
@@ -62,7 +69,9 @@ def advise(request: EstimateRequest, evaluation: Evaluation) -> list[Advice]:
 
 
 def _ranked(advice: list[Advice]) -> list[Advice]:
-    return sorted(advice, key=lambda a: (not a.makes_it_fit, a.time_factor or 9.0 if a.makes_it_fit else 0.0, -a.bytes_saved))
+    return sorted(
+        advice, key=lambda a: (not a.makes_it_fit, a.time_factor or 9.0 if a.makes_it_fit else 0.0, -a.bytes_saved)
+    )
 
 
 def _weighed(document: dict[str, Any], base: Evaluation, lever: Lever) -> Advice | None:
@@ -94,7 +103,12 @@ def _advice(base: Evaluation, found: Evaluation, lever: Lever) -> Advice:
 
 
 def _peak_words(evaluation: Evaluation) -> str:
-    words = {"loss": "the loss", "backward": "the backward pass", "forward": "the forward pass", "optimizer_step": "the optimizer step"}
+    words = {
+        "loss": "the loss",
+        "backward": "the backward pass",
+        "forward": "the forward pass",
+        "optimizer_step": "the optimizer step",
+    }
     moment = evaluation.ledger.highest_moment
     return words.get(moment, f"the moment `{moment}`")
 
@@ -110,7 +124,11 @@ def _levers(evaluation: Evaluation) -> Iterator[Lever]:
     """Every single change that makes sense for this plan."""
     plan, rules = evaluation.plan, evaluation.plan.rules
     if rules.checkpoint_every == 0:
-        yield Lever("Checkpoint activations", _run(activation_checkpointing="full"), "Keeps one tensor a layer and computes the rest again in backward.")
+        yield Lever(
+            "Checkpoint activations",
+            _run(activation_checkpointing="full"),
+            "Keeps one tensor a layer and computes the rest again in backward.",
+        )
     yield from _loss_levers(evaluation)
     if plan.micro_batch_size > 1:
         half = plan.micro_batch_size // 2
@@ -118,15 +136,29 @@ def _levers(evaluation: Evaluation) -> Iterator[Lever]:
         yield Lever(f"Micro-batch {half}, twice the accumulation", change, "The same optimizer step in smaller pieces.")
     if plan.sequence_length > 512:
         half = plan.sequence_length // 2
-        yield Lever(f"Sequence length {half:,}", _run(sequence_length=half), "Activations and logits shrink with the sequence; examples are cut shorter.")
+        yield Lever(
+            f"Sequence length {half:,}",
+            _run(sequence_length=half),
+            "Activations and logits shrink with the sequence; examples are cut shorter.",
+        )
     yield from _optimizer_levers(evaluation)
     yield from _method_levers(evaluation)
     if rules.kernel != "fused":
-        yield Lever("SDPA attention", _run(attention="sdpa"), "A fused kernel keeps no score matrix, where the device has one.")
+        yield Lever(
+            "SDPA attention", _run(attention="sdpa"), "A fused kernel keeps no score matrix, where the device has one."
+        )
     if plan.data_parallel > 1 and plan.zero_stage < 3:
-        yield Lever("ZeRO stage 3", {"run": {"parallelism": {"zero_stage": 3}}}, "Weights, gradients and states are split over the devices.")
+        yield Lever(
+            "ZeRO stage 3",
+            {"run": {"parallelism": {"zero_stage": 3}}},
+            "Weights, gradients and states are split over the devices.",
+        )
     if plan.allocator == "native" and plan.machine.device.allocator_family in {"cuda", "rocm"}:
-        yield Lever("Expandable segments", _run(allocator="expandable_segments"), "The allocator wastes less between blocks of different sizes.")
+        yield Lever(
+            "Expandable segments",
+            _run(allocator="expandable_segments"),
+            "The allocator wastes less between blocks of different sizes.",
+        )
 
 
 def _run(**changes: Any) -> dict[str, Any]:
@@ -135,14 +167,20 @@ def _run(**changes: Any) -> dict[str, Any]:
 
 def _loss_levers(evaluation: Evaluation) -> Iterator[Lever]:
     if evaluation.plan.rules.loss != "fused_linear" and evaluation.plan.rules.objective == "causal_lm":
-        yield Lever("Fused linear cross-entropy", _run(loss="fused_linear"), "The logits exist for one chunk of tokens at a time.")
+        yield Lever(
+            "Fused linear cross-entropy",
+            _run(loss="fused_linear"),
+            "The logits exist for one chunk of tokens at a time.",
+        )
 
 
 def _optimizer_levers(evaluation: Evaluation) -> Iterator[Lever]:
     plan = evaluation.plan
     if plan.optimizer == "adamw":
         if plan.optimizer_impl == "foreach" and plan.machine.device.supports.fused_optimizer:
-            yield Lever("Fused AdamW", _run(optimizer_impl="fused"), "No copy of all second moments in the optimizer step.")
+            yield Lever(
+                "Fused AdamW", _run(optimizer_impl="fused"), "No copy of all second moments in the optimizer step."
+            )
         change = _run(optimizer="adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
         yield Lever("8-bit AdamW", change, "Two moments of one byte instead of two or four.")
         paged = _run(optimizer="paged_adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
@@ -153,28 +191,46 @@ def _method_levers(evaluation: Evaluation) -> Iterator[Lever]:
     rules, rank = evaluation.plan.rules, evaluation.plan.rank
     clean = {"weights_dtype": None, "gradient_dtype": None, "optimizer_state_dtype": None, "master_weights": None}
     if rules.method in {"full", "freeze"}:
-        yield Lever("LoRA", {"run": {"method": "lora", "compute_dtype": None, **clean}}, "Only low-rank adapters have gradients and optimizer states.")
+        yield Lever(
+            "LoRA",
+            {"run": {"method": "lora", "compute_dtype": None, **clean}},
+            "Only low-rank adapters have gradients and optimizer states.",
+        )
     if rules.method in {"full", "freeze", "lora", "dora"}:
         change = {"run": {"method": "qlora", "compute_dtype": None, **clean}}
         yield Lever("QLoRA (nf4)", change, _quantised_share(evaluation))
     if rules.has_adapters and rank > 8:
-        yield Lever(f"Rank {rank // 2}", {"run": {"lora": {"rank": rank // 2}}}, "Adapters, their gradients and states halve.")
+        yield Lever(
+            f"Rank {rank // 2}", {"run": {"lora": {"rank": rank // 2}}}, "Adapters, their gradients and states halve."
+        )
     if rules.has_adapters and rules.adapter_dtype == "float32" and rules.compute_dtype != "float32":
-        change = {"run": {"lora": {"adapter_dtype": rules.compute_dtype}, "gradient_dtype": None, "optimizer_state_dtype": None}}
+        change = {
+            "run": {
+                "lora": {"adapter_dtype": rules.compute_dtype},
+                "gradient_dtype": None,
+                "optimizer_state_dtype": None,
+            }
+        }
         yield Lever("16-bit adapters", change, "PEFT then makes no float32 copy of each adapter's input.")
 
 
 def _quantised_share(evaluation: Evaluation) -> str:
     experts = count.by_component(evaluation.plan.spec).get("experts", 0)
     if experts:
-        return f"The base's linear layers are stored in 4 bits; {format_count(experts)} expert parameters stay in 16 bit."
+        return (
+            f"The base's linear layers are stored in 4 bits; {format_count(experts)} expert parameters stay in 16 bit."
+        )
     return "The base's linear layers are stored in 4 bits."
 
 
 def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
-    """The shortest run of changes, each added to the last, that makes it fit: first with the method, then without it."""
+    """The shortest run of changes, each added to the last, that makes it fit: first with the method, then without."""
     method = base.plan.rules.method
-    for steps in (_gentle_steps(base), _gentle_steps(base, new_method="lora") if method == "full" else (), _gentle_steps(base, new_method="qlora")):
+    for steps in (
+        _gentle_steps(base),
+        _gentle_steps(base, new_method="lora") if method == "full" else (),
+        _gentle_steps(base, new_method="qlora"),
+    ):
         titles: list[str] = []
         change: dict[str, Any] = {}
         for title, step in steps:
@@ -188,7 +244,9 @@ def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
 
 
 def _leaves(change: Any) -> list[Any]:
-    return [leaf for value in change.values() for leaf in _leaves(value)] if isinstance(change, dict) else [change]
+    if not isinstance(change, dict):
+        return [change]
+    return [leaf for value in cast(dict[str, Any], change).values() for leaf in _leaves(value)]
 
 
 def _joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +254,8 @@ def _joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
     joined = dict(change)
     for name, value in step.items():
         old = joined.get(name)
-        joined[name] = _joined(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+        both = isinstance(value, dict) and isinstance(old, dict)
+        joined[name] = _joined(cast(dict[str, Any], old), cast(dict[str, Any], value)) if both else value
     return joined
 
 
@@ -206,12 +265,23 @@ def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[t
     if new_method == plan.rules.method:
         return
     if new_method is not None:
-        clean = {"weights_dtype": None, "gradient_dtype": None, "optimizer_state_dtype": None, "master_weights": None, "compute_dtype": None}
+        clean = {
+            "weights_dtype": None,
+            "gradient_dtype": None,
+            "optimizer_state_dtype": None,
+            "master_weights": None,
+            "compute_dtype": None,
+        }
         yield ("LoRA" if new_method == "lora" else "QLoRA"), {"run": {"method": new_method, **clean}}
     yield "checkpointed activations", _run(activation_checkpointing="full")
     yield "fused linear cross-entropy", _run(loss="fused_linear")
     if plan.micro_batch_size > 1:
-        yield "micro-batch 1", _run(micro_batch_size=1, gradient_accumulation_steps=plan.gradient_accumulation_steps * plan.micro_batch_size)
+        yield (
+            "micro-batch 1",
+            _run(
+                micro_batch_size=1, gradient_accumulation_steps=plan.gradient_accumulation_steps * plan.micro_batch_size
+            ),
+        )
     if plan.optimizer == "adamw":
         yield "8-bit AdamW", _run(optimizer="adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
     length = plan.sequence_length
@@ -235,7 +305,8 @@ def _smaller_model(document: dict[str, Any], base: Evaluation) -> Advice | None:
         result = _evaluate_other(document, change, candidate, base)
         if result is not None:
             size = format_count(count.total(result.plan.spec))
-            why = f"{size} parameters instead of {format_count(count.total(base.plan.spec))}: the largest suggestion that fits this machine."
+            instead = format_count(count.total(base.plan.spec))
+            why = f"{size} parameters instead of {instead}: the largest suggestion that fits this machine."
             lever = Lever(f"{candidate.id} with QLoRA", change, why)
             return _advice(base, result, lever)
     return None
@@ -254,7 +325,9 @@ def _candidates(document: dict[str, Any], base: Evaluation) -> Iterator[CatalogM
             yield candidate
 
 
-def _evaluate_other(document: dict[str, Any], change: dict[str, Any], candidate: CatalogModel, base: Evaluation) -> Evaluation | None:
+def _evaluate_other(
+    document: dict[str, Any], change: dict[str, Any], candidate: CatalogModel, base: Evaluation
+) -> Evaluation | None:
     try:
         changed = EstimateRequest.model_validate(merge_patch(document, change))
         result = evaluate(changed, read_config(candidate.config), base.plan.machine)
@@ -267,10 +340,13 @@ def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | Non
     """The device with the least memory on which the unchanged run fits."""
     needed = base.ledger.required_bytes
     for profile in _by_memory(needed):
-        change = {"machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None}}
+        change = {
+            "machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None}
+        }
         result = _on_device(document, change, base)
         if result is not None and result.verdict in WORKS:
-            why = f"The smallest device of the catalogue that holds it: {format_bytes(result.plan.machine.usable_bytes)} usable."
+            usable = format_bytes(result.plan.machine.usable_bytes)
+            why = f"The smallest device of the catalogue that holds it: {usable} usable."
             return _advice(base, result, Lever(f"The same run on 1 x {profile.name}", change, why))
     return None
 
@@ -278,7 +354,9 @@ def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | Non
 def _by_memory(needed: int) -> list[DeviceProfile]:
     """Accelerators with one logical device a unit and enough memory, smallest first."""
     enough = [d for d in all_devices() if d.kind == "gpu" and (d.memory_total_bytes or 0) >= needed * 19 // 20]
-    return sorted((d for d in enough if d.logical_devices_per_unit == 1), key=lambda d: (d.memory_total_bytes or 0, d.id))[:6]
+    return sorted(
+        (d for d in enough if d.logical_devices_per_unit == 1), key=lambda d: (d.memory_total_bytes or 0, d.id)
+    )[:6]
 
 
 def _on_device(document: dict[str, Any], change: dict[str, Any], base: Evaluation) -> Evaluation | None:
@@ -301,13 +379,20 @@ def _cluster(document: dict[str, Any], base: Evaluation) -> Advice | None:
                 continue
             if best is None or size < best[0]:
                 title = f"{size} x {result.plan.machine.device.name} with ZeRO-3"
-                best = size, _advice(base, result, Lever(title, change, "The smallest group of these devices that holds it."))
+                best = (
+                    size,
+                    _advice(base, result, Lever(title, change, "The smallest group of these devices that holds it.")),
+                )
             break
     return None if best is None else best[1]
 
 
 def _cluster_change(device_id: str, size: int) -> dict[str, Any]:
-    machine = {"device": device_id, "device_count": size, "device_memory_gib": None, "host_memory_gib": None, "disk_free_gib": None}
+    machine = {
+        "device": device_id,
+        "device_count": size,
+        "device_memory_gib": None,
+        "host_memory_gib": None,
+        "disk_free_gib": None,
+    }
     return {"machine": machine, "run": {"parallelism": {"data": None, "zero_stage": 3}}}
-
-

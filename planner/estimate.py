@@ -62,9 +62,7 @@ def spec_of(config: Mapping[str, Any], sha256: str) -> ModelSpec:
     return spec
 
 
-def estimate(
-    request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True
-) -> Answer:
+def estimate(request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True) -> Answer:
     """Answer one request in closed form.
 
     Args:
@@ -81,7 +79,9 @@ def estimate(
     try:
         spec = spec_of(config, sha256)
     except UnknownModelType as error:
-        return _not_modelled(request, sha256, None, Reason(code="unknown_model_type", field="model", message=str(error)))
+        return _not_modelled(
+            request, sha256, None, Reason(code="unknown_model_type", field="model", message=str(error))
+        )
     try:
         evaluation = evaluate(request, spec, machine)
     except NotModelledError as error:
@@ -181,12 +181,20 @@ def _rows(evaluation: Evaluation) -> list[LedgerRow]:
     ledger = evaluation.ledger
     shown = {part.term for part in ledger.parts}
     rows = [
-        LedgerRow(term=term, what=source_of(term).what, formula=source_of(term).formula, bytes=size, source=source_of(term).source)
+        LedgerRow(
+            term=term,
+            what=source_of(term).what,
+            formula=source_of(term).formula,
+            bytes=size,
+            source=source_of(term).source,
+        )
         for term, size in ledger.terms.items()
         if size and term not in shown
     ]
     rows += [
-        LedgerRow(term=part.term, what=part.what, formula=part.formula, bytes=part.bytes, source=source_of(part.term).source)
+        LedgerRow(
+            term=part.term, what=part.what, formula=part.formula, bytes=part.bytes, source=source_of(part.term).source
+        )
         for part in ledger.parts
     ]
     return rows
@@ -210,7 +218,11 @@ def _throughput(evaluation: Evaluation) -> Throughput | None:
 def _operations(time: StepTime) -> list[OperationTime]:
     return [
         OperationTime(
-            operation=o.operation, flops=o.flops, bytes=o.bytes, seconds=o.seconds, bound_by=str(o.bound_by)  # type: ignore[arg-type]
+            operation=o.operation,
+            flops=o.flops,
+            bytes=o.bytes,
+            seconds=o.seconds,
+            bound_by=str(o.bound_by),  # type: ignore[arg-type]
         )
         for o in time.operations
     ]

@@ -84,7 +84,9 @@ def _reasons(plan: Plan, ledger: Ledger, interval: tuple[int, int]) -> list[Reas
     if machine.host_usable_bytes is not None:
         host = host_peak_bytes(plan, ledger)
         where = "memory of the host" if not machine.shared_with_host else "memory that device and host share"
-        reasons += _memory_reasons("host", "machine.host_memory_gib", host, interval_of(host), machine.host_usable_bytes, where)
+        reasons += _memory_reasons(
+            "host", "machine.host_memory_gib", host, interval_of(host), machine.host_usable_bytes, where
+        )
     needed = sum(ledger.disk_terms.values())
     if machine.disk_free_bytes is not None and needed > machine.disk_free_bytes:
         text = f"needs {format_bytes(needed)} of disk, {format_bytes(machine.disk_free_bytes)} are free"

@@ -105,7 +105,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
     _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
     checkpointing, every = _checkpointing(run, method, defaults, filler)
-    kernel, why = _kernel(run, spec, machine.device, filler)
+    kernel, why = _kernel(run, machine.device, filler)
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
     rules = StepRules(
@@ -178,7 +178,9 @@ def _refuse_uncovered(run: RunRequest) -> None:
                 f"offloading the {what} to the CPU is not modelled; the paged optimizers are",
             )  # fmt: skip
     if run.compile:
-        raise NotModelledError("compile_not_modelled", "run.compile", "torch.compile fuses kernels in ways that no formula here covers")
+        raise NotModelledError(
+            "compile_not_modelled", "run.compile", "torch.compile fuses kernels in ways that no formula here covers"
+        )
     for name in ("weights_dtype", "compute_dtype", "gradient_dtype", "optimizer_state_dtype"):
         if getattr(run, name) == "float8":
             raise NotModelledError("float8_not_modelled", f"run.{name}", "training in float8 is not modelled")
@@ -194,11 +196,15 @@ def _dtypes(run: RunRequest, method: str, spec: ModelSpec, device: DeviceProfile
     bfloat16 is absent or emulated (float32 where float16 is no better, as on CPUs); full float16 training keeps
     float32 weights and computes in float16 under autocast.
     """
-    stored = spec.stored_dtype if spec.stored_dtype in BYTES and spec.stored_dtype not in QUANTISED_STORES else "bfloat16"
+    stored = (
+        spec.stored_dtype if spec.stored_dtype in BYTES and spec.stored_dtype not in QUANTISED_STORES else "bfloat16"
+    )
     natural = run.weights_dtype or stored
     compute = run.compute_dtype or _computable(natural, device)
     if run.weights_dtype is None:
-        natural = "float32" if compute == "float16" and method == "full" else compute if compute != "float32" else natural
+        natural = (
+            "float32" if compute == "float16" and method == "full" else compute if compute != "float32" else natural
+        )
         if compute == "float32" and stored != "float32" and run.compute_dtype is None:
             natural = "float32"
     weights = filler.take("weights_dtype", run.weights_dtype, natural)
@@ -233,19 +239,36 @@ def _check_framework_dtypes(
 ) -> None:
     if run.framework == "deepspeed":
         if not master and trained != "float32":
-            raise _contradiction("master_weights", False, "true", "DeepSpeed keeps float32 master weights beside 16-bit parameters")
+            raise _contradiction(
+                "master_weights", False, "true", "DeepSpeed keeps float32 master weights beside 16-bit parameters"
+            )
         return
     if gradient != trained:
-        raise _contradiction("gradient_dtype", gradient, trained, f"PyTorch keeps .grad in the trained parameter's dtype, here {trained}")
+        raise _contradiction(
+            "gradient_dtype", gradient, trained, f"PyTorch keeps .grad in the trained parameter's dtype, here {trained}"
+        )
     if master:
-        raise _contradiction("master_weights", True, "false, or framework deepspeed", f"{run.framework} keeps no separate master copy")
+        raise _contradiction(
+            "master_weights", True, "false, or framework deepspeed", f"{run.framework} keeps no separate master copy"
+        )
     plain = optimizer in {"adamw", "sgd_momentum", "muon"}
     if plain and state != trained:
-        raise _contradiction("optimizer_state_dtype", state, trained, f"torch.optim creates its state in the parameter's dtype, here {trained}")
+        raise _contradiction(
+            "optimizer_state_dtype",
+            state,
+            trained,
+            f"torch.optim creates its state in the parameter's dtype, here {trained}",
+        )
 
 
 def _contradiction(name: str, value: object, accepted: str, rule: str) -> PlanError:
-    return PlanError("contradicts_framework", f"run.{name}", value, accepted, f"run.{name} {value!r} contradicts the framework: {rule}")
+    return PlanError(
+        "contradicts_framework",
+        f"run.{name}",
+        value,
+        accepted,
+        f"run.{name} {value!r} contradicts the framework: {rule}",
+    )
 
 
 # -- the rest -------------------------------------------------------------------------------------------------------
@@ -314,7 +337,7 @@ def _checkpointing(run: RunRequest, method: str, defaults: dict[str, str], fille
     return ("selective_op" if chosen == "selective" else chosen), 1
 
 
-def _kernel(run: RunRequest, spec: ModelSpec, device: DeviceProfile, filler: _Filler) -> tuple[Kernel, str]:
+def _kernel(run: RunRequest, device: DeviceProfile, filler: _Filler) -> tuple[Kernel, str]:
     requested = filler.take("attention", run.attention, "sdpa")
     kernel, why = attention_kernel(device, requested, masked=False)
     return kernel, why
@@ -333,7 +356,9 @@ def _check_sequence(sequence: int, spec: ModelSpec, filler: _Filler) -> None:
             "sequence_too_long", "run.sequence_length", sequence, f"1 to {limit}",
             f"run.sequence_length is {sequence}, but the model's position table ends at {limit}",
         )  # fmt: skip
-    filler.warnings.append(f"run.sequence_length {sequence} is above the {limit} positions that the model was trained for")
+    filler.warnings.append(
+        f"run.sequence_length {sequence} is above the {limit} positions that the model was trained for"
+    )
 
 
 def _data_parallel(run: RunRequest, machine: Machine, filler: _Filler) -> int:

@@ -18,7 +18,7 @@ class TermSource:
 _TERMS: Final = {
     "weights": TermSource(
         "base weights",
-        "sum over tensors of elements x bytes of the stored dtype; nf4: elements / 2; int8: elements; / ranks under ZeRO-3",
+        "sum over tensors of elements x bytes of the dtype; nf4: elements / 2; int8: elements; / ranks under ZeRO-3",
         "architecture counted from config.json; bitsandbytes functional.quantize_4bit; arXiv 1910.02054",
     ),
     "adapters": TermSource(
@@ -38,7 +38,7 @@ _TERMS: Final = {
     ),
     "optimizer_states": TermSource(
         "optimizer states",
-        "adamw: 2 x elements x state dtype; 8 bit: 2 x (1 B + 4 B / 256); adafactor: rows + columns; momentum, lion: 1 x",
+        "adamw: 2 x elements x dtype; 8 bit: 2 x (1 B + 4 B / 256); adafactor: rows + columns; momentum, lion: 1 x",
         "torch.optim; bitsandbytes optim/optimizer.py; arXiv 1804.04235, 2302.06675",
     ),
     "master_weights": TermSource(

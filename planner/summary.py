@@ -30,7 +30,8 @@ def sentence(evaluation: Evaluation) -> str:
     if evaluation.verdict == "fits":
         return f"Yes: {what} fits on {where}, {format_bytes(_margin(evaluation))} to spare{_finish(evaluation)}."
     if evaluation.verdict == "tight":
-        return f"Tight: {what} on {where} needs about {format_bytes(_needed(evaluation))} of {format_bytes(_usable(evaluation))} usable{_finish(evaluation)}."
+        amounts = f"{format_bytes(_needed(evaluation))} of {format_bytes(_usable(evaluation))} usable"
+        return f"Tight: {what} on {where} needs about {amounts}{_finish(evaluation)}."
     if evaluation.verdict == "unsupported":
         reason = next(r for r in evaluation.reasons if r.code.startswith("unsupported"))
         return f"Unsupported: {what} would fit on {where}, but {reason.message}."

@@ -197,7 +197,7 @@ def _kept_gradients(plan: Plan, held: Resident) -> int:
 
 
 def _base_terms(held: Resident) -> dict[str, int]:
-    terms = dict.fromkeys(TERMS, 0)
+    terms: dict[str, int] = dict.fromkeys(TERMS, 0)
     terms["weights"] = held.weights
     terms["adapters"] = held.adapters
     terms["quantization_state"] = held.quantization_state
@@ -223,7 +223,12 @@ def _instant_terms(program: StepProgram, instant: StepInstant, sizes: list[int],
 
 def _instant_parts(program: StepProgram, instant: StepInstant, sizes: list[int]) -> tuple[PeakPart, ...]:
     parts = [
-        PeakPart(program.kinds[index].term, program.kinds[index].what, f"{count} x ({program.kinds[index].bytes!r}) B", sizes[index] * count)
+        PeakPart(
+            program.kinds[index].term,
+            program.kinds[index].what,
+            f"{count} x ({program.kinds[index].bytes!r}) B",
+            sizes[index] * count,
+        )
         for index, count in instant.live
         if sizes[index] * count
     ]

@@ -39,7 +39,9 @@ def state_bytes(choice: OptimizerChoice, tensors: list[Tensors], shards: int = 1
         KeyError: unknown optimizer name (the contract's enumeration forbids it).
     """
     sizes = _STATES[choice.name]
-    return sum(t.count * sum(rounded(ceiling_division(n, shards), choice.rounding) for n in sizes(choice, t)) for t in tensors)
+    return sum(
+        t.count * sum(rounded(ceiling_division(n, shards), choice.rounding) for n in sizes(choice, t)) for t in tensors
+    )
 
 
 def _adamw(choice: OptimizerChoice, t: Tensors) -> tuple[int, ...]:
@@ -112,7 +114,11 @@ def step_temporary_bytes(choice: OptimizerChoice, tensors: list[Tensors], traine
     if choice.name == "adamw":
         return _adamw_temporaries(choice, tensors, largest, width, shards)
     if choice.name == "adafactor":
-        return 4 * rounded(largest * FLOAT32, choice.rounding) if trained_width < FLOAT32 else 2 * rounded(largest * FLOAT32, choice.rounding)
+        return (
+            4 * rounded(largest * FLOAT32, choice.rounding)
+            if trained_width < FLOAT32
+            else 2 * rounded(largest * FLOAT32, choice.rounding)
+        )
     if choice.name == "muon":
         return _muon_temporaries(choice, tensors, trained_width)
     return 0

@@ -21,7 +21,9 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     """The base model on one device: 16- or 32-bit tensors, and the packed ones of a quantised base."""
     total = 0
     for module, times in base_modules(spec, rules):
-        weight = _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.weights_width
+        weight = (
+            _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.weights_width
+        )
         total += times * rounded(ceiling_division(weight, shards), rounding)
         if module.bias:
             total += times * rounded(ceiling_division(module.bias * rules.weights_width, shards), rounding)

@@ -1,5 +1,6 @@
-"""One training step of a whole model as a program: compiled once for a model and its rules, evaluated for any
-batch, sequence length and rank.
+"""One training step of a whole model as a program, compiled once for a model and its rules.
+
+It is then evaluated for any batch, sequence length and rank.
 
 A step is embedding, layers, head and loss, then the same backwards. Layers of a run are equal, so only its first and
 last layer can hold the highest instant: what is alive at layer i is linear in i (saved activations grow by a constant
@@ -103,7 +104,7 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     runs = list(_runs(spec, rules))
     head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
     everything = _all_gradients(spec, rules, runs, head)
-    kept_gradients = everything if rules.accumulate and not rules.optimizer_in_backward else Counter()
+    kept_gradients: Live = everything if rules.accumulate and not rules.optimizer_in_backward else Counter()
     assembly = _Assembly(_always(spec, rules) + kept_gradients)
     saved, cached = _forward_pass(assembly, runs)
     assembly.add("loss", head.forward, saved, cached)
@@ -163,7 +164,9 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
 
 def _rotary_width(layer: Layer) -> int:
     for sublayer in layer.sublayers:
-        mixers = [b.mixer for b in sublayer.mixer.branches] if isinstance(sublayer.mixer, Parallel) else [sublayer.mixer]
+        mixers = (
+            [b.mixer for b in sublayer.mixer.branches] if isinstance(sublayer.mixer, Parallel) else [sublayer.mixer]
+        )
         for mixer in mixers:
             if isinstance(mixer, Attention) and mixer.position == "rope":
                 return mixer.rotary_dim or mixer.head_dim
@@ -296,7 +299,9 @@ def _layer_profile(
     if checkpointed:
         operations = _kept_operations(tape) if rules.checkpointing != "full" else []
         kept = _as_activations(storages_kept(tape, (x,), operations))
-    profile = simulate(tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed)
+    profile = simulate(
+        tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed
+    )
     plain = forward_only(tape, () if checkpointed else (x,), (y,))
     return tape, profile, plain, kept
 
@@ -322,7 +327,9 @@ def _attention_recomputed(tape: Tape, profile: BlockProfile, plain: tuple[Instan
     if not profile.backward:
         return _Run(count, plain, (), Counter(), Counter(), tuple(tape.work), False, False, Counter())
     kept = Counter({kind: number for kind, number in profile.saved.items() if kind.what not in SCORES})
-    return _Run(count, profile.forward, profile.backward, kept, profile.gradients, tuple(tape.work), False, True, Counter())
+    return _Run(
+        count, profile.forward, profile.backward, kept, profile.gradients, tuple(tape.work), False, True, Counter()
+    )
 
 
 def _cached_copies(tape: Tape, role: _Role) -> Live:
@@ -350,9 +357,7 @@ def _checkpoint_parts(start: int, count: int, rules: StepRules) -> Iterator[tupl
         yield position % every == 0, 1
 
 
-def _layer_run(
-    stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, *, checkpointed: bool
-) -> _Run:
+def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, *, checkpointed: bool) -> _Run:
     recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
     tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, recomputes_blocks)
     if checkpointed and not recomputes_blocks:
@@ -362,7 +367,9 @@ def _layer_run(
     if not reached:
         return _Run(count, plain, (), Counter(), Counter(), work, False, False, Counter())
     if not recomputes_blocks:
-        return _Run(count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True, Counter())
+        return _Run(
+            count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True, Counter()
+        )
     recomputation = tuple(Instant("recomputed " + i.operation, i.live + profile.resume) for i in profile.forward)
     backward = prune((*recomputation, *profile.backward))
     return _Run(count, plain, backward, kept, profile.gradients, work, True, True, _cached_copies(tape, role))
@@ -402,4 +409,3 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
 
 def _work_sizes(item: Work) -> tuple[Size, ...]:
     return (item.flops, item.bytes, item.backward_flops, item.backward_bytes)
-

@@ -16,9 +16,9 @@ class StepRules:
     """The categorical settings of a run, resolved: nothing is left open.
 
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
-    but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each gradient
-    as soon as it has been used. `checkpoint_every` is 0 for none and
-    1 for every layer. `accumulate` is True when gradients of an earlier micro-batch exist.
+    but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each
+    gradient as soon as it has been used. `checkpoint_every` is 0 for none and 1 for every layer. `accumulate` is True
+    when gradients of an earlier micro-batch exist.
     """
 
     method: Literal["full", "lora", "qlora", "dora", "freeze"]

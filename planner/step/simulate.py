@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from planner.step.sizes import Monomial, Size
+from planner.step.sizes import Monomial
 from planner.step.tape import Operation, StorageClass, Tape, Value
 
 Live = Counter[StorageClass]
@@ -105,8 +105,7 @@ def _forward(
     alive = {value.storage for value in inputs}
     instants: list[Instant] = []
     for index, operation in enumerate(tape.operations):
-        if operation.output is not None:
-            alive.add(operation.output.storage)
+        alive.update(value.storage for value in operation.results)
         live = _classes(tape, alive, saved_by)
         live.update(operation.forward_temporaries)
         instants.append(Instant(operation.name, live))
@@ -117,7 +116,7 @@ def _forward(
 def _backward(
     tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool
 ) -> tuple[list[Instant], Live]:
-    pending = {s: count for s, count in saved_by.items()}
+    pending = dict(saved_by)
     flow = _GradientFlow(tape)
     for value in outputs:
         flow.arrive(value, flow.new(value))
@@ -126,20 +125,20 @@ def _backward(
     alive = {s for s in alive if pending.get(s)}
     resume: Live | None = None
     for operation in reversed(tape.operations):
-        if operation.output is None or not flow.has(operation.output):
+        incoming = [flow.take(value) for value in operation.results if flow.has(value)]
+        if not incoming:
             continue
-        incoming = flow.take(operation.output)
         if resume is None and operation.saves:
-            resume = flow.classes(extra=[incoming])
+            resume = flow.classes(extra=incoming)
         live = _classes(tape, alive, saved_by)
-        produced = [(value, flow.new(value) if fresh else incoming) for value, fresh in operation.gradients]
+        produced = [(value, flow.new(value) if fresh else incoming[0]) for value, fresh in operation.gradients]
         live.update(operation.backward_temporaries)
         if accumulate:
             live.update(StorageClass(g.what, g.bytes, "temporaries") for g in operation.weight_gradient)
         else:
             parameter_gradients.update(operation.weight_gradient)
         live.update(parameter_gradients)
-        live.update(flow.classes(extra=[incoming, *(gradient for _, gradient in produced)]))
+        live.update(flow.classes(extra=[*incoming, *(gradient for _, gradient in produced)]))
         instants.append(Instant(operation.name, live))
         for value, gradient in produced:
             flow.arrive(value, gradient)
@@ -211,7 +210,7 @@ def _covers(larger: dict[Monomial, int], smaller: dict[Monomial, int]) -> bool:
 
 
 def prune(instants: Iterable[Instant]) -> tuple[Instant, ...]:
-    """Without the instants that another one covers for every batch, sequence and rank (all coefficients at most its)."""
+    """Without the instants that another covers for every batch, sequence and rank: all coefficients at most its."""
     kept: list[tuple[dict[Monomial, int], Instant]] = []
     for instant in instants:
         size = total_size(instant.live)

@@ -8,14 +8,11 @@ ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 Monomial = tuple[str, ...]
-Number = int | NDArray[np.int64]
-N = TypeVar("N", int, NDArray[np.int64])
 
 
 class Size:
@@ -114,23 +111,27 @@ def _derived(name: str, batch: Any, sequence: Any) -> Any:
     return next_power_of_two(part) if name.startswith("p/") else part
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
 def next_power_of_two(value: Any) -> Any:
     """The smallest power of two that is at least the value (which is at least 1 and below 2**52)."""
-    if isinstance(value, np.ndarray):
+    if _is_array(value):
         return (2 ** np.ceil(np.log2(value))).astype(np.int64)
     return 1 << (int(value) - 1).bit_length()
 
 
 def minimum(left: Any, right: Any) -> Any:
     """The smaller one, elementwise for arrays."""
-    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+    if _is_array(left) or _is_array(right):
         return np.minimum(left, right)
     return min(left, right)
 
 
 def maximum(left: Any, right: Any) -> Any:
     """The larger one, elementwise for arrays."""
-    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+    if _is_array(left) or _is_array(right):
         return np.maximum(left, right)
     return max(left, right)
 

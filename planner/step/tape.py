@@ -48,7 +48,7 @@ class Value:
 
 @dataclass(slots=True)
 class Operation:
-    """One entry of the tape.
+    """One entry of the tape. `also` are further results, the pieces of a split beside the first.
 
     `gradients` lists the inputs that get a gradient: (value, True) when backward allocates a new tensor for it,
     (value, False) when the incoming gradient is passed on as it is (addition, views). `weight_gradient` is the bytes
@@ -64,6 +64,12 @@ class Operation:
     gradients: tuple[tuple[Value, bool], ...]
     weight_gradient: tuple[StorageClass, ...]
     keep_recomputed: bool
+    also: tuple[Value, ...] = ()
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        """Every result."""
+        return () if self.output is None else (self.output, *self.also)
 
 
 @dataclass(slots=True)
@@ -116,6 +122,7 @@ class Tape:
         backward_temporaries: tuple[StorageClass, ...] = (),
         weight_gradient: tuple[StorageClass, ...] = (),
         keep_recomputed: bool = False,
+        also: tuple[Value, ...] = (),
     ) -> None:
         """Append an operation. Saves are ignored where no gradient flows through it."""
         recorded = bool(output is not None and output.needs_gradient)
@@ -130,6 +137,7 @@ class Tape:
                 tuple(pair for pair in gradients if pair[0].needs_gradient) if recorded else (),
                 weight_gradient if recorded else (),
                 keep_recomputed,
+                also,
             )
         )
 
@@ -173,10 +181,74 @@ class Tape:
         self.add_work(name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2)
         return out
 
+    def unary(
+        self, name: str, x: Value, keeps: Literal["input", "result", "nothing"] = "nothing", *, width: int | None = None
+    ) -> Value:
+        """A pointwise operation of one tensor whose derivative formula names its input, its result or nothing."""
+        saves = (x,) if keeps == "input" else ()
+        return self.elementwise(name, (x,), width=width, saves=saves, save_output=keeps == "result")
+
+    def multiply(self, name: str, left: Value, right: Value, *, what: str | None = None) -> Value:
+        """left * right: each factor is kept when the other wants a gradient.
+
+        A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards.
+        """
+        large = left.elements if _at_least(left.elements, right.elements) else right.elements
+        width = max(left.width, right.width)
+        spread = tuple(
+            self.temporary("gradient before its sum", large, width)
+            for value in (left, right)
+            if value.needs_gradient and value.elements != large
+        )
+        saves = ((left,) if right.needs_gradient else ()) + ((right,) if left.needs_gradient else ())
+        return self.elementwise(
+            name, (left, right), elements=large, saves=saves, backward_temporaries=spread, what=what or name
+        )
+
+    def copied(self, name: str, source: Value, elements: Size | None = None) -> Value:
+        """A new tensor with some or all of the source's elements (contiguous, gather, repeat): keeps nothing."""
+        return self.elementwise(name, (source,), elements=elements)
+
+    def concatenate(self, name: str, parts: tuple[Value, ...], elements: Size | None = None) -> Value:
+        """A new tensor of all parts. Backward hands each part a view of the incoming gradient."""
+        total = NOTHING
+        for part in parts:
+            total = total + part.elements
+        width = max(part.width for part in parts)
+        out = self.value(name, elements or total, width, any(part.needs_gradient for part in parts))
+        self.record(name, out, reads=parts, gradients=tuple((part, False) for part in parts))
+        self.add_work(name, "elementwise", width, NOTHING, moved(*parts, out), NOTHING)
+        return out
+
+    def pieces(self, name: str, source: Value, sizes: tuple[Size, ...]) -> tuple[Value, ...]:
+        """Views of one tensor (split, chunk, unbind); backward lays their gradients together in a new tensor."""
+        parts = tuple(Value(size, source.width, source.storage, source.needs_gradient) for size in sizes)
+        self.record(name, parts[0], reads=(source,), gradients=((source, True),), also=parts[1:])
+        return parts
+
+    def slice(self, name: str, source: Value, elements: Size) -> Value:
+        """A view of a part; backward writes its gradient into a new tensor of the whole's size."""
+        part = Value(elements, source.width, source.storage, source.needs_gradient)
+        self.record(name, part, reads=(source,), gradients=((source, True),))
+        return part
+
+    def reshaped(self, source: Value, elements: Size) -> Value:
+        """The same storage with another count of elements (expand); backward sums the spread gradient."""
+        seen = Value(elements, source.width, source.storage, source.needs_gradient)
+        self.record("expand", seen, reads=(source,), gradients=((source, True),))
+        return seen
+
+    def constant(self, what: str, elements: Size, width: int) -> Value:
+        """A tensor that wants no gradient, made here (indices, masks, decay factors)."""
+        out = self.value(what, elements, width, False)
+        self.record(what, out, reads=())
+        return out
+
     def add(self, name: str, left: Value, right: Value) -> Value:
         """left + right: keeps nothing; the gradient is passed on, or cast for an input of another width."""
-        out = self.value(name, left.elements, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
-        gradients = tuple((value, value.width != out.width) for value in (left, right))
+        large = left.elements if _at_least(left.elements, right.elements) else right.elements
+        out = self.value(name, large, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
+        gradients = tuple((value, value.width != out.width or value.elements != large) for value in (left, right))
         self.record(name, out, reads=(left, right), gradients=gradients)
         self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING)
         return out
@@ -201,6 +273,12 @@ class Tape:
         """Note what the operation computes and moves; `model_backward_flops` leaves recomputation out."""
         model = backward_flops if model_backward_flops is None else model_backward_flops
         self.work.append(Work(name, kind, width, flops, moved_bytes, backward_flops, backward_bytes, model))
+
+
+def _at_least(left: Size, right: Size) -> bool:
+    """Whether no coefficient of `right` is above that of `left`; where neither covers the other, more terms win."""
+    known = dict(left.terms)
+    return all(known.get(monomial, 0) >= coefficient for monomial, coefficient in right.terms)
 
 
 def moved(*values: Value) -> Size:
