@@ -133,8 +133,10 @@ class Problem(Exception):
 
 def shorten(value: Any) -> Any:
     """A value fit for an error message: long texts are cut, containers are named, what is not JSON becomes text."""
-    if value is None or isinstance(value, bool | int):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else f"{len(str(value))}-digit integer"
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, float):
         return value if abs(value) < float("inf") else str(value)
     if isinstance(value, Mapping):
@@ -177,9 +179,15 @@ def _meant(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _unlikeliness(details: ErrorDetails) -> int:
-    if details["type"] in _WRONG_KIND:
+    if details["type"] in _WRONG_KIND and not _ends_in_field(details):
         return 2
     return 1 if details["type"] == "literal_error" and isinstance(details["input"], dict | list) else 0
+
+
+def _ends_in_field(details: ErrorDetails) -> bool:
+    """Whether the place of an error is a field or an item, and not one branch of a union."""
+    last = details["loc"][-1] if details["loc"] else ""
+    return isinstance(last, int) or last in _field_names()
 
 
 def _path(details: ErrorDetails) -> tuple[str, ...]:
@@ -187,7 +195,7 @@ def _path(details: ErrorDetails) -> tuple[str, ...]:
     *inner, last = details["loc"] or ("",)
     known = _field_names()
     kept = [str(part) for part in inner if isinstance(part, int) or part in known]
-    if isinstance(last, int) or last in known or details["type"] == "extra_forbidden":
+    if _ends_in_field(details) or details["type"] == "extra_forbidden":
         kept.append(str(shorten(last)))
     return tuple(kept)
 

@@ -1,0 +1,50 @@
+"""The application with a made-up engine and a made-up machine, so that faces are tested and not numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.plans import Plans
+from app.settings import Settings
+from planner.contract import MachineRequest
+from planner.hardware import Machine, resolve_machine
+from tests.app.fakes import fake_estimate
+
+
+def fake_machine() -> Machine:
+    seen = resolve_machine(MachineRequest(device="nvidia-rtx-4090-24gb", host_memory_gib=64, disk_free_gib=500))
+    return replace(seen, is_this_machine=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+def application(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """The engine is `fake_estimate`; this machine has one RTX 4090."""
+    monkeypatch.setattr("app.plans.estimate", fake_estimate)
+    return create_app(settings, Plans(settings, look=fake_machine))
+
+
+@pytest.fixture
+def client(application: FastAPI) -> Iterator[TestClient]:
+    with TestClient(application, base_url="http://localhost:8000") as opened:
+        yield opened
+
+
+@pytest.fixture
+def real_client(settings: Settings) -> Iterator[TestClient]:
+    """The real engine on the made-up machine."""
+    with TestClient(
+        create_app(settings, Plans(settings, look=fake_machine)), base_url="http://localhost:8000"
+    ) as opened:
+        yield opened
