@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from planner.contract import Answer, Terms
 from planner.errors import PlanError
-
 from tests.planner.asking import (
     H100,
     LLAMA_8B,
@@ -177,7 +177,6 @@ def test_advice_is_left_out_on_request() -> None:
 def test_for_a_no_the_first_advice_makes_it_a_yes_and_really_does() -> None:
     from planner.advice import merge_patch
     from planner.contract import EstimateRequest
-
     from tests.planner.asking import answer, request
 
     asked = request(LLAMA_8B, RTX_4090, method="full")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
 from planner.architecture import count
 from planner.architecture.registry import read_config
 from planner.catalog.models import model
 from planner.hardware import device, match_name
-
 from tests.planner.asking import GIB, H100, LLAMA_8B, LONGCAT, MIB, QWEN_MOE, TINY, ask, moments, peak, terms
 
 MISTRAL = {
@@ -26,7 +26,7 @@ def spec_total(model_id: str) -> int:
 
 
 def test_the_policy_is_named_and_decides_the_states() -> None:
-    """Llama-3.1-8B states alone were published from 56 to 150 GiB; pure bfloat16 is 59.8, float32 with autocast 119.7."""
+    """States of Llama-3.1-8B were published from 56 to 150 GiB: the tools answer for different policies."""
     pure = terms(ask(LLAMA_8B, method="full", weights_dtype="bfloat16"))
     mixed = terms(ask(LLAMA_8B, method="full", weights_dtype="float32", compute_dtype="bfloat16"))
     parameters = 8_030_261_248

@@ -21,7 +21,7 @@ from planner.architecture.registry import read_config
 
 pytestmark = pytest.mark.slow
 
-_EXAMPLES = int(os.environ.get("TRAINFIT_META_EXAMPLES", "6"))
+_EXAMPLES = int(os.environ.get("TRAINFIT_META_EXAMPLES", "20"))
 Values = dict[str, Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

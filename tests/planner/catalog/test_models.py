@@ -42,7 +42,8 @@ def test_every_model_counts_exactly_or_its_row_says_why_not(entry: CatalogModel)
         return
     assert total(spec) + spec.phantoms == expected
     assert entry.meta_embedding in (None, spec.embeddings[0].elements)
-    assert entry.meta_vision in (None, counts.get("vision", 0))
+    towers = counts.get("vision", 0) + (counts.get("audio", 0) if entry.kind == "vision-language" else 0)
+    assert entry.meta_vision in (None, towers)
     assert entry.meta_active in (None, active(spec))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from planner.architecture.registry import read_config
 from planner.memory.optimizer import OptimizerChoice, state_bytes, step_temporary_bytes, traffic_bytes
 from planner.memory.tensors import Tensors, adapters, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes
 from planner.step.rules import StepRules
-
 from tests.planner.asking import TINY
 
 FULL = StepRules("full", "bfloat16", "bfloat16", "bfloat16")
