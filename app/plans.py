@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Plans:
         """The request with the configuration of its model, from the request, the catalogue, a directory or the Hub."""
         reference = request.model
         if reference.config is not None:
+            _refuse_infinite(reference.config)
             return Plan(request, reference.config)
         known = _catalogue_config(request)
         if known is not None:
@@ -108,6 +110,16 @@ class Plans:
         if "auto_map" in plan.config:
             return answer.model_copy(update={"warnings": [*answer.warnings, _AUTO_MAP_WARNING]})
         return answer
+
+
+def _refuse_infinite(config: Mapping[str, Any]) -> None:
+    """A number like 1e400 is JSON, but is read as infinity, which no answer could hold."""
+    try:
+        json.dumps(config, allow_nan=False)
+    except ValueError as error:
+        raise Problem(
+            "invalid_config", "the config.json holds a number that is not finite", field="model.config", accepted="JSON"
+        ) from error
 
 
 def _catalogue_config(request: EstimateRequest) -> Mapping[str, Any] | None:
