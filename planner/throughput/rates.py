@@ -21,13 +21,19 @@ class UnknownRate(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Rates of one logical device, in FLOP/s, bytes/s and seconds."""
+    """Rates of one logical device, in FLOP/s, bytes/s and seconds.
+
+    `step_fraction` is the speed of whole steps over that of their kernels alone; `interval` holds the likely shortest
+    and longest time over the estimate (docs/accuracy.md says how both were taken from published runs).
+    """
 
     matmul: dict[str, float]
     attention: dict[str, float]
     memory: float
     link: float | None
     launch_seconds: float
+    step_fraction: float
+    interval: tuple[float, float]
     basis: Basis
 
     def computing(self, kind: str, dtype: str) -> float:
@@ -43,13 +49,19 @@ def rates_of(device: DeviceProfile, dtypes: frozenset[str]) -> Rates:
     """
     if device.memory_bandwidth_bytes_per_second is None:
         raise UnknownRate(device, "memory bandwidth")
+    basis = basis_of(device)
     return Rates(
         matmul={dtype: _sustained(device, dtype) for dtype in dtypes},
         attention={dtype: _fused_attention(device, dtype) for dtype in dtypes},
         memory=device.memory_bandwidth_bytes_per_second * factors()["bandwidth_fraction"].of(_memory_kind(device)),
         link=_link(device),
         launch_seconds=factors()["launch_seconds"].of(device.kind),
-        basis=basis_of(device),
+        step_fraction=factors()["step_fraction"].of(device.kind),
+        interval=(
+            factors()["interval_low"].of(basis, device.vendor),
+            factors()["interval_high"].of(basis, device.vendor),
+        ),
+        basis=basis,
     )
 
 

@@ -13,7 +13,6 @@ from planner.hardware.profile import DeviceProfile
 from planner.step.program import StepProgram
 from planner.step.rules import StepRules
 from planner.step.sizes import maximum
-from planner.throughput.factors import factors
 from planner.throughput.rates import Basis, Rates, UnknownRate, peak_flops, rates_of
 from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 
@@ -102,7 +101,7 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     tokens = plans.batch * plans.sequence * plans.micro_batches * data_parallel
     model_flops = (table.model_flops @ values)[0] * plans.micro_batches
     peak = peak_flops(device, rules.compute_dtype)
-    low, high = (factors()[name].of(rates.basis) for name in ("interval_low", "interval_high"))
+    low, high = rates.interval
     return StepTime(
         step_seconds=plans.shaped(seconds),
         interval=(plans.shaped(seconds * low), plans.shaped(seconds * high)),
@@ -154,7 +153,7 @@ def _operations(
     rate = np.array([rates.computing(kind, dtype) for kind, dtype in table.kinds])[:, None]
     flops, moved = table.flops @ values, table.bytes @ values
     computing, moving = flops / rate, moved / rates.memory
-    seconds = table.times * (maximum(computing, moving) + table.launches * rates.launch_seconds)
+    seconds = table.times * (maximum(computing, moving) + table.launches * rates.launch_seconds) / rates.step_fraction
     compute_bound = table.members @ np.where(computing >= moving, seconds, 0.0)
     totals = (table.members @ (table.times * part) for part in (flops, moved))
     by_class = table.members @ seconds
@@ -169,7 +168,8 @@ def _operations(
 
 def _optimizer(rates: Rates, moved: NDArray[np.int64]) -> OperationSeconds:
     """The optimizer step reads and writes its states, gradients and weights once; its arithmetic hides behind that."""
-    return OperationSeconds("optimizer", np.zeros(moved.size), moved * 1.0, moved / rates.memory, _all("memory", moved))
+    seconds = moved / rates.memory / rates.step_fraction
+    return OperationSeconds("optimizer", np.zeros(moved.size), moved * 1.0, seconds, _all("memory", moved))
 
 
 def _communication(device: DeviceProfile, rates: Rates, sent: NDArray[np.int64]) -> OperationSeconds:

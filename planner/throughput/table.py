@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 CLASSES = ("matmul", "attention", "elementwise", "loss", "recurrence")
 ROPE_KERNELS = 5
 """rotate_half and two products and a sum: mul, neg, cat, mul, add (transformers apply_rotary_pos_emb)."""
+SCORE_OPERATIONS = frozenset({"q k^T", "mask", "softmax", "weights v"})
 PACKED_BYTES = {"nf4": 0.5, "int8": 1.0}
 
 
@@ -128,7 +129,7 @@ def _kernels(program: StepProgram, rules: StepRules, spec: ModelSpec) -> Iterato
     quantised = _quantised_names(spec, rules)
     for work, count, passes in program.work:
         forward, backward = _roofline_rows(work, rules, full_scores=full_scores)
-        runs = 1 if _kept(work, rules) else passes
+        runs = _forward_passes(work, passes, rules, full_scores=full_scores)
         yield forward, count * runs
         if backward.flops.terms or backward.bytes.terms:
             yield backward, count
@@ -160,11 +161,17 @@ def dtype_of(width: int, rules: StepRules) -> str:
     return "float32"
 
 
-def _kept(work: Work, rules: StepRules) -> bool:
-    """Whether selective checkpointing keeps the result, so that recomputation skips it: products and attention."""
-    if rules.checkpointing in {"none", "full"}:
-        return False
-    return work.kind in {"matmul", "attention"} and "lora_" not in work.name
+def _forward_passes(work: Work, passes: int, rules: StepRules, *, full_scores: bool) -> int:
+    """How often a micro-batch runs the forward kernel: once more where checkpointing recomputes it.
+
+    Selective by operation keeps the results of products and attention (torchtitan); selective attention recomputes the
+    score matrix only (arXiv 2205.05198, section 5), which a fused kernel does not have.
+    """
+    if rules.checkpointing == "selective_attention":
+        scores = work.kind == "attention" or work.name in SCORE_OPERATIONS
+        return 2 if full_scores and scores and rules.checkpoint_every else passes
+    kept = work.kind in {"matmul", "attention"} and "lora_" not in work.name
+    return 1 if kept and rules.checkpointing == "selective_op" else passes
 
 
 def _quantised_names(spec: ModelSpec, rules: StepRules) -> frozenset[str]:
