@@ -537,7 +537,12 @@ SHAPES: dict[str, Callable[[Draw], Values]] = {
 
 
 @pytest.mark.parametrize("model_type", SHAPES)
-@settings(max_examples=_EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=_EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(data=st.data())
 def test_changed_shapes_count_as_the_library_builds_them(model_type: str, data: st.DataObject) -> None:
     values = SHAPES[model_type](data.draw) | {"model_type": model_type}
