@@ -31,6 +31,7 @@ from planner.architecture.spec import (
 )
 from planner.architecture.vision import patch_size, tower_heads
 
+CONTEXT = (("left", 13), ("right", 0))
 SUBSAMPLING_KERNEL = 3  # modeling_gemma4.py: two convolutions of 3 x 3 with stride 2
 
 
@@ -74,27 +75,21 @@ def vision_tower(config: Config, text_hidden: int, tokens: int | None) -> Stack:
     )
 
 
-def _audio_attention(config: Config, hidden: int) -> Attention:
-    """Local attention in chunks with a projected relative position and a scale per channel of a head."""
-    heads, head_dim = tower_heads(config, hidden, "num_attention_heads")
-    chunk = config.integer("attention_chunk_size", 12)
-    left = config.integer("attention_context_left", 13, minimum=0)
+def local_attention(hidden: int, heads: tuple[int, int], window: int, relative: str) -> Attention:
+    """Attention in chunks with soft-capped scores, a projected relative position and a scale per channel of a head."""
+    count, head_dim = heads
     return replace(
-        projections(hidden, heads, heads, head_dim),
+        projections(hidden, count, count, head_dim),
         position="relative",
         causal=False,
         softcap=True,
-        window=chunk + left + config.integer("attention_context_right", 0, minimum=0),
-        extra=(
-            linear("relative_k_proj", hidden, hidden, "audio"),
-            parameter("per_dim_scale", (head_dim,), "audio"),
-        ),
+        window=window,
+        extra=(linear(relative, hidden, count * head_dim, "audio"), parameter("per_dim_scale", (head_dim,), "audio")),
     )
 
 
-def _convolution(config: Config, hidden: int) -> StateSpace:
+def _convolution(hidden: int, kernel: int) -> StateSpace:
     """Linear to twice the width with a gate, a convolution per channel, a norm, and linear back."""
-    kernel = config.integer("conv_kernel_size", 5, maximum=4096)
     modules = (
         linear("linear_start", hidden, 2 * hidden, "audio"),
         Module("depthwise_conv1d", "conv", "audio", (hidden, 1, kernel)),
@@ -104,21 +99,30 @@ def _convolution(config: Config, hidden: int) -> StateSpace:
     return StateSpace("short_conv", modules, inner=hidden, kernel=kernel)
 
 
-def audio_tower(config: Config, text_hidden: int) -> Stack:
-    """A conformer: half an MLP, attention, convolution, half an MLP, a norm; two strided convolutions before it."""
-    hidden = config.integer("hidden_size")
-    mlp = plain_mlp(hidden, 4 * hidden, bias=False, activation=activation_of(config, "silu"))
+def conformer_layer(hidden: int, attention: Attention, kernel: int, activation: str) -> Layer:
+    """Half an MLP, attention, convolution, half an MLP, a norm."""
+    mlp = plain_mlp(hidden, 4 * hidden, bias=False, activation=activation)
     half = Sublayer(mlp, rms_norm("pre_layer_norm", hidden), rms_norm("post_layer_norm", hidden))
-    attention = _audio_attention(config, hidden)
-    layer = Layer(
+    return Layer(
         (
             half,
             Sublayer(attention, rms_norm("norm_pre_attn", hidden), rms_norm("norm_post_attn", hidden)),
-            Sublayer(_convolution(config, hidden), rms_norm("pre_layer_norm", hidden)),
+            Sublayer(_convolution(hidden, kernel), rms_norm("pre_layer_norm", hidden)),
             half,
         ),
         extra=(rms_norm("norm_out", hidden),),
     )
+
+
+def audio_tower(config: Config, text_hidden: int) -> Stack:
+    """A conformer behind two strided convolutions; its output is projected twice."""
+    hidden = config.integer("hidden_size")
+    left, right = (config.integer(f"attention_context_{side}", default, minimum=0) for side, default in CONTEXT)
+    window = config.integer("attention_chunk_size", 12) + left + right
+    heads = tower_heads(config, hidden, "num_attention_heads")
+    kernel = config.integer("conv_kernel_size", 5, maximum=4096)
+    attention = local_attention(hidden, heads, window, "relative_k_proj")
+    layer = conformer_layer(hidden, attention, kernel, activation_of(config, "silu"))
     outputs = config.integer("output_proj_dims", 1536)
     return Stack(
         "audio",

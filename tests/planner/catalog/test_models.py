@@ -56,6 +56,20 @@ def test_every_published_integer_is_met_or_reconciled() -> None:
         assert expected + explained == entry.published or entry.explained, entry.id
 
 
+MTP_ROWS = [
+    entry
+    for entry in MODELS
+    if modelled(entry)
+    and any(part.what.startswith("MTP") and "split" not in part.what for part in entry.reconciliation)
+]
+
+
+@pytest.mark.parametrize("entry", MTP_ROWS, ids=lambda entry: entry.id)
+def test_prediction_layers_add_what_the_checkpoint_has_more(entry: CatalogModel) -> None:
+    stored = sum(part.params for part in entry.reconciliation if part.what.startswith("MTP"))
+    assert read_config(entry.config).mtp_parameters == stored
+
+
 def test_few_rows_need_words_beside_their_sums() -> None:
     assert len([entry for entry in MODELS if entry.explained]) <= 5
 
