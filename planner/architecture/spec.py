@@ -83,10 +83,11 @@ def parameter(name: str, shape: tuple[int, ...], component: Component) -> Module
 class Attention:
     """Softmax attention with query heads and key/value heads (multi-head, grouped, multi-query, cross).
 
-    Either `q`, `k`, `v` or the fused `qkv` is set. `q` alone: the layer reuses the keys and values of an earlier layer
-    (Gemma 3n and 4); `q` and `k`: the key projection serves as the value's too (Gemma 4). `q` may hold an output gate
-    beside the query (`output_gate`), as Qwen3-Next does. `norm_over` says whether QK norms run over each head or over the whole projection;
-    `weightless_qk_norm` that they run without a weight (Llama 4), `q_norm` and `k_norm` being None.
+    Either `q`, `k`, `v` or the fused `qkv` is set. `q` alone: the layer reuses the keys and values of an earlier
+    layer (Gemma 3n and 4); `q` and `k`: the key projection serves as the value's too (Gemma 4). `q` may hold an
+    output gate beside the query (`output_gate`), as Qwen3-Next does. `norm_over` says whether QK norms run over
+    each head or over the whole projection; `weightless_qk_norm` that they run without a weight (Llama 4), `q_norm`
+    and `k_norm` being None.
     """
 
     query_heads: int
