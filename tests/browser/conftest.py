@@ -1,0 +1,63 @@
+"""A server with a made-up engine and a Chromium that looks at it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, sync_playwright
+
+from app.main import create_app
+from app.plans import Plans
+from app.settings import Settings
+from tests.app.conftest import fake_machine
+from tests.app.fakes import fake_estimate
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the server of this test session listens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.plans.estimate", fake_estimate)
+        settings = Settings(data_dir=Path(tmp_path_factory.mktemp("browser")))
+        listener = socket.create_server(("127.0.0.1", 0))
+        application = create_app(settings, Plans(settings, look=fake_machine))
+        server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        _wait_until(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
+
+
+def _wait_until(is_true: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not callable(is_true) or not is_true():
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium for all browser tests; each test opens its own context."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield opened
+        opened.close()

@@ -1,0 +1,125 @@
+"""What only a browser can say: accessibility, widths, the content policy, and that forms work as people use them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+pytestmark = pytest.mark.browser
+
+VENDOR = Path(__file__).parent / "vendor"
+PLAN = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"
+PAGES = {
+    "form": "/",
+    "wrong form": f"{PLAN}&method=magic",
+    "yes": f"{PLAN}&method=qlora",
+    "tight": f"{PLAN}&method=qlora&micro_batch_size=4",
+    "no": f"{PLAN}&method=full",
+    "models": "/models",
+    "model": "/models/meta-llama/Llama-3.1-8B",
+    "devices": "/devices",
+    "device": "/devices/nvidia-rtx-4090-24gb",
+    "method": "/methodology",
+    "about": "/about",
+    "errors": "/errors",
+    "not found": "/nothing",
+}
+
+
+@pytest.fixture(params=[(1280, "light"), (360, "light"), (1280, "dark"), (360, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    width, scheme = request.param
+    opened = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield opened.new_page()
+    opened.close()
+
+
+def test_pages_are_accessible_and_fit_the_screen(context: BrowserContext, address: str) -> None:
+    """axe-core finds nothing on any page, nothing is wider than the screen, and no policy is broken."""
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    axe = (VENDOR / "axe.min.js").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    for name, path in PAGES.items():
+        page.goto(address + path)
+        page.evaluate("document.querySelectorAll('details').forEach(element => { element.open = true })")
+        page.evaluate(axe)
+        violations = page.evaluate("axe.run().then(result => result.violations)")
+        found[name] = [(item["id"], [node["html"][:120] for node in item["nodes"][:3]]) for item in violations]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+    assert {name: items for name, items in found.items() if items} == {}
+    assert [text for text in complaints if "status of 4" not in text] == []
+
+
+def test_a_plan_is_asked_for_and_changed(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_label("Model", exact=True).fill("meta-llama/Llama-3.1-8B")
+    page.get_by_label("Machine", exact=True).select_option("nvidia-rtx-4090-24gb")
+    page.get_by_role("radio", name=re.compile("^Full")).check()
+    page.get_by_role("button", name="Check").first.click()
+    expect(page).to_have_url(address + f"{PLAN}&method=full")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Does not fit")
+    page.get_by_role("link", name=re.compile("QLoRA")).first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Fits")
+    page.get_by_role("link", name="Change the plan").first.click()
+    expect(page.get_by_role("radio", name=re.compile("^QLoRA"))).to_be_checked()
+
+
+def test_a_form_works_without_javascript(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    page.locator("summary", has_text="The model is not in the list").click()
+    page.locator("#config_text").fill('{"model_type": "llama"}')
+    page.get_by_role("button", name="Check").first.click()
+    expect(page).to_have_url(re.compile(r"/plan\?v=1&config=[0-9a-f]{64}"))
+    context.close()
+
+
+def test_a_config_is_uploaded(page: Page, address: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "mistral"}', encoding="utf-8")
+    page.goto(address)
+    page.locator("summary", has_text="The model is not in the list").click()
+    page.locator("#config_file").set_input_files(path)
+    page.get_by_role("button", name="Check").first.click()
+    expect(page.locator(".crumbs")).to_contain_text("pasted mistral")
+
+
+def test_a_wrong_field_is_found_from_the_summary(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_label("Model", exact=True).fill("meta-llama/Llama-3.1-8B")
+    page.get_by_label("Sequence length").fill("many")
+    page.get_by_role("button", name="Check").first.click()
+    page.get_by_role("alert").get_by_role("link", name="Sequence length").click()
+    field = page.get_by_label("Sequence length")
+    expect(field).to_have_value("many")
+    expect(field).to_have_attribute("aria-invalid", "true")
+
+
+def test_the_form_is_reached_with_the_keyboard(page: Page, address: str) -> None:
+    page.goto(address)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+
+
+def test_vendored_files_are_what_the_manifest_says() -> None:
+    entries = json.loads((VENDOR / "MANIFEST.json").read_text(encoding="utf-8"))
+    assert {entry["file"] for entry in entries} == {path.name for path in VENDOR.iterdir()} - {"MANIFEST.json"}
+    for entry in entries:
+        assert hashlib.sha256((VENDOR / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
