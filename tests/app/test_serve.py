@@ -1,0 +1,80 @@
+"""The server as a person starts it: quickly, small, without torch, and stopped cleanly."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import psutil
+import pytest
+
+COMMAND = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))", "serve"]
+HEAVY = ("torch", "transformers", "peft", "accelerate", "numpy", "scipy", "sympy")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running `trainfit serve` and its address."""
+    words = [*COMMAND, "--port", "0", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("trainfit is at http://127.0.0.1:")
+        yield process, line.split()[3]
+        process.kill()
+
+
+def get(address: str, path: str) -> httpx.Response:
+    for _ in range(100):
+        try:
+            return httpx.get(address + path, trust_env=False)
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    raise AssertionError("the server does not answer")
+
+
+def test_it_is_small_after_answering_and_stops_when_told(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = server
+    assert get(address, "/livez").status_code == 200
+    for path in ("/", "/readyz", "/models", "/plan?model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"):
+        assert get(address, path).status_code in (200, 302)
+    assert psutil.Process(process.pid).memory_info().rss < 150_000_000
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) in (0, -signal.SIGINT, 130)
+
+
+def test_fifty_megabytes_are_refused_at_once_without_being_kept(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = server
+    get(address, "/livez")
+    before = psutil.Process(process.pid).memory_info().rss
+    body = b'{"model": {"config": {"x": "' + b"a" * 50_000_000 + b'"}}}'
+    started = time.monotonic()
+    answer = httpx.post(
+        f"{address}/api/v1/estimates", content=body, headers={"content-type": "application/json"}, trust_env=False
+    )
+    assert time.monotonic() - started < 1
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert psutil.Process(process.pid).memory_info().rss - before < 8_000_000
+
+
+def test_a_taken_port_is_said_so(server: tuple[subprocess.Popen[str], str]) -> None:
+    _, address = server
+    port = address.rsplit(":", 1)[1]
+    done = subprocess.run([*COMMAND, "--port", port], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "statement", ["from app.main import create_app; create_app()", "import app.plans", "import app.cli"]
+)
+def test_nothing_heavy_is_imported(statement: str) -> None:
+    program = f"import sys; {statement}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
