@@ -13,6 +13,7 @@ from planner.contract import Advice, EstimateRequest
 from planner.errors import NotModelledError, PlanError
 from planner.evaluation import Evaluation, evaluate
 from planner.hardware import DeviceProfile, all_devices, resolve_machine
+from planner.support import runs_fused_loss
 from planner.units import format_bytes, format_count
 
 SHOWN: Final = 12
@@ -165,8 +166,14 @@ def _run(**changes: Any) -> dict[str, Any]:
     return {"run": changes}
 
 
+def _may_fuse_loss(evaluation: Evaluation) -> bool:
+    rules = evaluation.plan.rules
+    open_to_it = rules.loss != "fused_linear" and rules.objective == "causal_lm"
+    return open_to_it and runs_fused_loss(evaluation.plan.machine.device)
+
+
 def _loss_levers(evaluation: Evaluation) -> Iterator[Lever]:
-    if evaluation.plan.rules.loss != "fused_linear" and evaluation.plan.rules.objective == "causal_lm":
+    if _may_fuse_loss(evaluation):
         yield Lever(
             "Fused linear cross-entropy",
             _run(loss="fused_linear"),
@@ -183,6 +190,8 @@ def _optimizer_levers(evaluation: Evaluation) -> Iterator[Lever]:
             )
         change = _run(optimizer="adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
         yield Lever("8-bit AdamW", change, "Two moments of one byte instead of two or four.")
+        if plan.machine.device.allocator_family != "cuda":
+            return
         paged = _run(optimizer="paged_adamw_8bit", optimizer_impl=None, optimizer_state_dtype=None)
         yield Lever("Paged 8-bit AdamW", paged, "8-bit moments that may live in host memory.")
 
@@ -274,7 +283,8 @@ def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[t
         }
         yield ("LoRA" if new_method == "lora" else "QLoRA"), {"run": {"method": new_method, **clean}}
     yield "checkpointed activations", _run(activation_checkpointing="full")
-    yield "fused linear cross-entropy", _run(loss="fused_linear")
+    if _may_fuse_loss(base):
+        yield "fused linear cross-entropy", _run(loss="fused_linear")
     if plan.micro_batch_size > 1:
         yield (
             "micro-batch 1",

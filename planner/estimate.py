@@ -118,14 +118,11 @@ def _answer(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, ad
         parameters=_parameters(plan.spec, evaluation),
         memory=_memory(evaluation),
         throughput=_throughput(evaluation),
-        software=support_for(
-            plan.machine.device, plan.rules.method, plan.rules.scheme, plan.optimizer, plan.rules.framework,
-            plan.spec.model_type,
-        ),
+        software=support_for(plan.machine.device, plan.needs),
         advice=advise(request, evaluation) if advice else [],
         assumed=_assumed(evaluation),
         warnings=[*(note.message for note in plan.spec.notes), *evaluation.warnings],
-    )  # fmt: skip
+    )
 
 
 def _assumed(evaluation: Evaluation) -> dict[str, Any]:

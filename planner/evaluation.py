@@ -53,7 +53,7 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
     except NotModelled as error:
         raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
     interval = interval_of(ledger.required_bytes)
-    reasons = _reasons(plan, ledger, interval)
+    reasons = _reasons(plan, ledger)
     time, warnings = _time(plan, ledger)
     return Evaluation(plan, ledger, time, _verdict(reasons), tuple(reasons), interval, (*plan.warnings, *warnings))
 
@@ -76,37 +76,37 @@ def _verdict(reasons: list[Reason]) -> Verdict:
     return "tight" if codes & {"device_memory_tight", "host_memory_tight"} else "fits"
 
 
-def _reasons(plan: Plan, ledger: Ledger, interval: tuple[int, int]) -> list[Reason]:
+def _reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
     machine = plan.machine
+    needed = host_peak_bytes(plan, ledger) if machine.device.kind == "cpu" else ledger.required_bytes
     reasons = _memory_reasons(
-        "device", "machine.device", ledger.required_bytes, interval, machine.usable_bytes, _place(machine)
+        "device", "machine.device", needed, interval_of(needed), machine.usable_bytes, _place(machine)
     )
-    if machine.host_usable_bytes is not None:
+    if machine.host_usable_bytes is not None and machine.device.kind != "cpu":
         host = host_peak_bytes(plan, ledger)
         where = "memory of the host" if not machine.shared_with_host else "memory that device and host share"
         reasons += _memory_reasons(
             "host", "machine.host_memory_gib", host, interval_of(host), machine.host_usable_bytes, where
         )
-    needed = sum(ledger.disk_terms.values())
-    if machine.disk_free_bytes is not None and needed > machine.disk_free_bytes:
-        text = f"needs {format_bytes(needed)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
+    disk = sum(ledger.disk_terms.values())
+    if machine.disk_free_bytes is not None and disk > machine.disk_free_bytes:
+        text = f"needs {format_bytes(disk)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
         reasons.append(Reason(code="disk_space", field="machine.disk_free_gib", message=text))
-    rules = plan.rules
-    unsupported = unsupported_reason(
-        machine.device, rules.method, rules.scheme, plan.optimizer, rules.framework, plan.spec.model_type
-    )
+    unsupported = unsupported_reason(machine.device, plan.needs)
     return [*reasons, unsupported] if unsupported is not None else reasons
 
 
 def _place(machine: Machine) -> str:
-    name = "memory" if machine.device.kind == "cpu" else "memory of one device"
-    return f"{name} ({machine.device.name})"
+    if machine.device.kind == "cpu":
+        return "machine's memory"
+    return "device's memory" if machine.logical_devices == 1 else "memory of each device"
 
 
 def host_peak_bytes(plan: Plan, ledger: Ledger) -> int:
     """Host bytes of the run; on a shared pool the device's share is in it."""
     own = sum(ledger.host_terms.values())
-    return own + ledger.required_bytes * plan.machine.logical_devices if plan.machine.shared_with_host else own
+    shared = ledger.required_bytes * plan.machine.logical_devices if plan.machine.shared_with_host else 0
+    return own + shared
 
 
 def _memory_reasons(

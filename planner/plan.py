@@ -9,8 +9,8 @@ from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
 from planner.errors import NotModelledError, PlanError
 from planner.hardware import DeviceProfile, Machine
-from planner.step.rules import BYTES, Kernel, StepRules
-from planner.support import attention_kernel
+from planner.step.rules import BYTES, StepRules
+from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
@@ -55,9 +55,24 @@ class Plan:
     zero_stage: int
     allocator: Literal["native", "expandable_segments"]
     tokens: int | None
+    attention: str
     kernel_reason: str
     assumed: dict[str, Any] = field(default_factory=dict[str, Any])
     warnings: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> Needs:
+        """What the plan asks of its software."""
+        rules = self.rules
+        return Needs(
+            rules.method,
+            rules.scheme,
+            self.optimizer,
+            rules.framework,
+            self.spec.model_type,
+            self.attention,
+            rules.loss,
+        )
 
     @property
     def trained_width(self) -> int:
@@ -105,7 +120,8 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
     _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
     checkpointing, every = _checkpointing(run, method, defaults, filler)
-    kernel, why = _kernel(run, machine.device, filler)
+    attention = filler.take("attention", run.attention, "sdpa")
+    kernel, why = attention_kernel(machine.device, attention, masked=False)
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
     rules = StepRules(
@@ -150,9 +166,10 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         zero_stage=run.parallelism.zero_stage,
         allocator=run.allocator,
         tokens=_tokens(run, sequence),
+        attention=attention,
         kernel_reason=why,
         assumed=filler.assumed,
-        warnings=tuple(filler.warnings),
+        warnings=(*filler.warnings, *_kernel_warning(kernel, attention, why)),
     )
 
 
@@ -337,10 +354,8 @@ def _checkpointing(run: RunRequest, method: str, defaults: dict[str, str], fille
     return ("selective_op" if chosen == "selective" else chosen), 1
 
 
-def _kernel(run: RunRequest, device: DeviceProfile, filler: _Filler) -> tuple[Kernel, str]:
-    requested = filler.take("attention", run.attention, "sdpa")
-    kernel, why = attention_kernel(device, requested, masked=False)
-    return kernel, why
+def _kernel_warning(kernel: str, attention: str, why: str) -> tuple[str, ...]:
+    return (f"attention {attention} {why}",) if kernel == "math" else ()
 
 
 def _typical_sequence(spec: ModelSpec) -> int:

@@ -8,6 +8,7 @@ from planner.hardware import Machine
 from planner.plan import Plan
 from planner.units import format_bytes, format_seconds
 
+DECISIVE = ("device_memory", "host_memory", "disk_space")
 METHOD_NAMES = {
     "full": "full fine-tuning",
     "lora": "LoRA",
@@ -49,7 +50,10 @@ def machine_name(machine: Machine) -> str:
 
 
 def _shortage(evaluation: Evaluation) -> str:
-    return "; ".join(reason.message for reason in evaluation.reasons if "tight" not in reason.code)
+    first = next(reason for reason in evaluation.reasons if reason.code in DECISIVE)
+    others = sum(reason.code in DECISIVE or reason.code.startswith("unsupported") for reason in evaluation.reasons) - 1
+    more = f" ({others} more {'reason' if others == 1 else 'reasons'} below)" if others else ""
+    return first.message + more
 
 
 def _margin(evaluation: Evaluation) -> int:

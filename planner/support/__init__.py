@@ -1,7 +1,6 @@
-"""Which software can run a plan on that hardware, from which version, with a source."""
+"""Which software runs a plan on a device, from which version, and who says so."""
 
 from planner.support.attention import attention_kernel
-from planner.support.matrix import support_for, unsupported_reason
-from planner.support.rows import SupportRow, all_rows, row
+from planner.support.plan import support_for, support_warnings, unsupported_reason
 
-__all__ = ["SupportRow", "all_rows", "attention_kernel", "row", "support_for", "unsupported_reason"]
+__all__ = ["attention_kernel", "support_for", "support_warnings", "unsupported_reason"]

@@ -1,27 +1,40 @@
-"""Which attention kernel a device really runs in training."""
+"""Which attention kernel a device really runs: it decides whether a score matrix is kept for backward."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from planner.hardware import DeviceProfile
+from planner.hardware.profile import DeviceProfile
 from planner.step.rules import Kernel
 
-_FALLBACK: Final = "keeps the full score matrix: PyTorch has no fused attention backward for {name}{when}"
 
+def attention_kernel(device: DeviceProfile, requested: str, masked: bool) -> tuple[Kernel, str]:
+    """The kernel and the reason: `fused` keeps no score matrix, `math` and `eager` keep it.
 
-def attention_kernel(device: DeviceProfile, requested: str, *, masked: bool) -> tuple[Kernel, str]:
-    """The kernel, and why.
-
-    `eager` is eager everywhere. `sdpa` and `flash_attention` are fused where PyTorch has a fused backward, and fall
-    back to the score matrix elsewhere (rows of the catalogue: `sdpa-fused-attention-in-training`). `masked` says that
-    an explicit mask is passed, as packing makes, which Intel's kernel cannot take.
+    Args:
+        device: its `supports` say what PyTorch's scaled_dot_product_attention and FlashAttention 2 do there.
+        requested: "eager", "sdpa" or "flash_attention". What does not run there is planned as sdpa.
+        masked: whether an explicit mask is passed, as packing of several documents makes one.
     """
     if requested == "eager":
         return "eager", "eager attention was asked for: it keeps the score matrix"
+    flash = device.supports.flash_attention_2
+    if requested == "flash_attention" and flash:
+        return "fused", f"FlashAttention 2 runs on {device.name}"
+    kernel, why = _sdpa(device, masked=masked)
+    if requested == "flash_attention":
+        return kernel, f"FlashAttention 2 does not run on {device.name} ({device.architecture}), planned as sdpa: {why}"
+    return kernel, why
+
+
+def _sdpa(device: DeviceProfile, *, masked: bool) -> tuple[Kernel, str]:
+    """PyTorch's own choice (software_support.jsonl, feature "fused attention")."""
     fused = device.supports.fused_attention_backward
-    if fused == "yes" or (fused == "causal_without_mask" and not masked):
-        return "fused", "a fused kernel keeps no score matrix"
+    if fused == "yes":
+        return "fused", f"PyTorch has a fused attention backward for {device.name}"
+    if fused == "causal_without_mask" and not masked:
+        return "fused", f"PyTorch's attention on {device.name} is fused as long as no mask is passed"
+    if fused == "causal_without_mask":
+        return "math", f"PyTorch's attention on {device.name} keeps the score matrix when a mask is passed"
     if fused == "experimental_switch":
-        return "math", _FALLBACK.format(name=device.name, when=" without TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL=1")
-    return "math", _FALLBACK.format(name=device.name, when=" with a mask" if fused == "causal_without_mask" else "")
+        switch = "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL=1"
+        return "math", f"PyTorch's fused attention on {device.name} is experimental and off unless {switch} is set"
+    return "math", f"PyTorch has no fused attention backward for {device.name}: it keeps the score matrix"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from planner.contract import Reason, SoftwareSupport
@@ -17,21 +18,32 @@ _NO_TORCH_TRAINER: Final = {
     "hpu": "optimum-habana-lora-and-full-sft-intel-gaudi-2-3",
 }
 _LONGCAT: Final = "megatron-lm-torchtitan-llama-factory-axolotl-unsloth-ktransformers-longcat-flash-training"
+_LIGER: Final = "liger-kernel-fused-loss-and-norms-nvidia-amd-rocm-intel-xpu-ascend-npu"
+_FLASH: Final = "flash-attention-2-attention-kernels-nvidia-ampere-ada-hopper-blackwell"
 _RETIRED: Final = {"torchtune": "torchtune-lora-qlora-full-nvidia-amd"}
 
 
-def support_for(
-    device: DeviceProfile, method: str, scheme: str | None, optimizer: str, framework: str, model_type: str
-) -> list[SoftwareSupport]:
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a plan asks of its software, in the words of the contract's run."""
+
+    method: str
+    scheme: str | None
+    optimizer: str
+    framework: str
+    model_type: str
+    attention: str
+    loss: str
+
+
+def support_for(device: DeviceProfile, needs: Needs) -> list[SoftwareSupport]:
     """Every component that the plan needs, whether it runs there, since when and who says so."""
-    return list(_components(device, method, scheme, optimizer, framework, model_type))
+    return list(_components(device, needs))
 
 
-def unsupported_reason(
-    device: DeviceProfile, method: str, scheme: str | None, optimizer: str, framework: str, model_type: str
-) -> Reason | None:
+def unsupported_reason(device: DeviceProfile, needs: Needs) -> Reason | None:
     """The first component that does not run there, as a reason; None when all do or nothing is known."""
-    for component in _components(device, method, scheme, optimizer, framework, model_type):
+    for component in _components(device, needs):
         if not component.supported:
             field = _FIELDS.get(component.component, "run.method")
             return Reason(code=f"unsupported:{component.component}", field=field, message=component.note)
@@ -43,19 +55,41 @@ _FIELDS: Final = {
     "framework": "run.framework",
     "quantised base": "run.quantization.scheme",
     "8-bit optimizer": "run.optimizer",
+    "flash attention": "run.attention",
+    "fused loss": "run.loss",
 }
 
 
-def _components(
-    device: DeviceProfile, method: str, scheme: str | None, optimizer: str, framework: str, model_type: str
-) -> Iterator[SoftwareSupport]:
-    yield _framework(device, framework)
-    if model_type == "longcat_flash":
+def _components(device: DeviceProfile, needs: Needs) -> Iterator[SoftwareSupport]:
+    yield _framework(device, needs.framework)
+    if needs.model_type == "longcat_flash":
         yield _from_row("model", _LONGCAT, supported=False, note=_LONGCAT_NOTE)
-    if method == "qlora":
-        yield _quantised_base(device, scheme or "nf4")
-    if optimizer in _EIGHT_BIT:
+    if needs.method == "qlora":
+        yield _quantised_base(device, needs.scheme or "nf4")
+    if needs.optimizer in _EIGHT_BIT:
         yield _eight_bit_optimizer(device)
+    if needs.attention == "flash_attention":
+        yield _flash_attention(device)
+    if needs.loss == "fused_linear":
+        yield _fused_loss(device)
+
+
+def runs_fused_loss(device: DeviceProfile) -> bool:
+    """Whether Liger's Triton kernels run on the device."""
+    return device.allocator_family in {"cuda", "rocm", "xpu"}
+
+
+def _fused_loss(device: DeviceProfile) -> SoftwareSupport:
+    supported = runs_fused_loss(device)
+    note = "" if supported else f"the fused linear cross-entropy is a Triton kernel, which {device.name} does not run"
+    return _from_row("fused loss", _LIGER, supported=supported, note=note)
+
+
+def _flash_attention(device: DeviceProfile) -> SoftwareSupport:
+    """The flash-attn package: compute capability 8.0 and newer, CDNA 2 and 3, RDNA 3."""
+    supported = device.supports.flash_attention_2
+    note = "" if supported else f"the flash-attn package does not run on {device.name}; sdpa does"
+    return _from_row("flash attention", _FLASH, supported=supported, note=note)
 
 
 _LONGCAT_NOTE: Final = (
