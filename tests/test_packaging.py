@@ -11,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from starlette.routing import Route
+
+from app.web import pages
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -22,13 +25,27 @@ from app.assets import assets_directory
 found = {name: str(assets_directory(name)) for name in ("templates", "static", "docs")}
 print(json.dumps(found))
 """
-SERVE_EVERYTHING = """
+PLAN = "model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"
+PAGES = {
+    "/": "/",
+    "/plan": f"/plan?{PLAN}",
+    "/plan.json": f"/plan.json?{PLAN}",
+    "/plan.md": f"/plan.md?{PLAN}",
+    "/models": "/models",
+    "/models/{model_id:path}": "/models/meta-llama/Llama-3.1-8B",
+    "/devices": "/devices",
+    "/devices/{device_id}": "/devices/nvidia-rtx-4090-24gb",
+    "/methodology": "/methodology",
+    "/errors": "/errors",
+    "/about": "/about",
+}
+ADDRESSES = [*PAGES.values(), "/livez", "/readyz", "/api/v1/openapi.json", "/static/trainfit.css"]
+SERVE_EVERYTHING = f"""
 import json
 from fastapi.testclient import TestClient
 from app.main import create_app
 with TestClient(create_app(), base_url="http://127.0.0.1") as client:
-    pages = ["/", "/models", "/devices", "/methodology", "/about", "/livez", "/readyz", "/static/trainfit.css"]
-    print(json.dumps({page: client.get(page).status_code for page in pages}))
+    print(json.dumps({{address: client.get(address).status_code for address in {ADDRESSES}}}))
 """
 
 
@@ -82,6 +99,12 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
     assert {name: Path(place) for name, place in found.items()} == {
         name: installed / "app" / "_assets" / name for name in ("templates", "static", "docs")
     }
+
+
+def test_every_page_is_asked_for_below() -> None:
+    assert {
+        route.path for route in pages.router.routes if isinstance(route, Route) and "GET" in (route.methods or ())
+    } == set(PAGES)
 
 
 def test_an_installed_wheel_serves_its_pages_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
