@@ -13,7 +13,8 @@ Bytes per logit (an element of [b, s, vocabulary]) at the highest instant, 16-bi
 from __future__ import annotations
 
 from planner.architecture.spec import ModelSpec, Module, linear
-from planner.step.blocks import FLOAT32, Player
+from planner.step.linear import linear as product
+from planner.step.player import FLOAT32, Player
 from planner.step.sizes import TOKENS, Size, constant
 from planner.step.tape import NOTHING, StorageClass, Value, moved
 
@@ -41,13 +42,13 @@ def _scalar(player: Player, source: Value) -> Value:
 def _classification(player: Player, spec: ModelSpec, hidden: Value) -> Value:
     score = linear("score", spec.hidden, player.rules.num_labels, "lm_head")
     trained = Player(player.tape, player.rules, trains_base=True)
-    return _scalar(player, trained.linear(score, hidden))
+    return _scalar(player, product(trained, score, hidden))
 
 
 def _full_logits(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Value:
     tape = player.tape
     tape.term = "logits_and_loss"
-    logits = player.linear(head, hidden)
+    logits = product(player, head, hidden)
     seen = _capped(player, logits) if spec.logit_softcap else logits
     wide = tape.cast(seen, FLOAT32, "float32 logits")
     loss = _cross_entropy(player, wide)
@@ -84,7 +85,7 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     """Logits of all chunks stay in 16 bit; each chunk's float32 copy and its gradient live while it is worked on."""
     tape, chunks = player.tape, player.rules.loss_chunks
     tape.term = "logits_and_loss"
-    logits = player.linear(head, hidden)
+    logits = product(player, head, hidden)
     rows = Size({(f"t/{chunks}",): spec.vocabulary})
     copies = tuple(tape.temporary("float32 logits of one chunk", rows, FLOAT32) for _ in range(2))
     loss = tape.value("loss", constant(1), FLOAT32, True)

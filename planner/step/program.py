@@ -16,12 +16,16 @@ from functools import lru_cache
 from typing import Any
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Parallel, Stack
-from planner.step.blocks import AUTOCAST_COPY, INDEX, Player
+from planner.step.blocks import sublayer as play_sublayer
+from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.loss import play_head
+from planner.step.norms import norm
+from planner.step.player import INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
 from planner.step.sizes import TOKENS, S, Size, constant, maximum, rounded, values_for
 from planner.step.tape import Operation, StorageClass, Tape, Term, Work
+from planner.step.variants import Variant, variant_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +248,12 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     stacks = [stack for stack in spec.encoders if spec.task == "seq2seq_lm"] + [spec.text]
     total = sum(stack.layer_count for stack in stacks)
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
-    position = 0
+    position, variant = 0, variant_of(spec.model_type)
     for stack in stacks:
         for run in stack.runs:
             for role, count in _roles(position, run.count, first_trained, rules):
                 for checkpointed, part in _checkpoint_parts(position, count, rules):
-                    yield _layer_run(stack, run.layer, rules, role, part, checkpointed=checkpointed)
+                    yield _layer_run(stack, run.layer, rules, role, part, variant, checkpointed=checkpointed)
                 position += count
 
 
@@ -287,14 +291,14 @@ def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iter
 
 @lru_cache(maxsize=2048)
 def _layer_profile(
-    layer: Layer, hidden: int, rules: StepRules, role: _Role, checkpointed: bool
+    layer: Layer, hidden: int, rules: StepRules, role: _Role, checkpointed: bool, variant: Variant
 ) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live]:
     tape = Tape()
-    player = Player(tape, rules, role.trained)
+    player = Player(tape, rules, role.trained, variant)
     x = tape.value("layer input", TOKENS * hidden, _stream_width(rules), role.input_gradient)
     y = x
     for sublayer in layer.sublayers:
-        y = player.sublayer(sublayer, y)
+        y = play_sublayer(player, sublayer, y)
     kept: Live = Counter()
     if checkpointed:
         operations = _kept_operations(tape) if rules.checkpointing != "full" else []
@@ -312,8 +316,8 @@ def _kept_operations(tape: Tape) -> list[Operation]:
     Source: torchtitan distributed/activation_checkpoint.py, _get_custom_policy.
     """
     marked = [operation for operation in tape.operations if operation.keep_recomputed]
-    products = [operation for operation in marked if operation.name != "flash attention"]
-    return [operation for operation in marked if operation.name == "flash attention"] + products[::2]
+    products = [operation for operation in marked if not operation.name.endswith("attention")]
+    return [operation for operation in marked if operation.name.endswith("attention")] + products[::2]
 
 
 SCORES = frozenset({"scores", "scaled scores", "masked scores", "float32 scores", "attention weights"})
@@ -357,9 +361,11 @@ def _checkpoint_parts(start: int, count: int, rules: StepRules) -> Iterator[tupl
         yield position % every == 0, 1
 
 
-def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, *, checkpointed: bool) -> _Run:
+def _layer_run(
+    stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, variant: Variant, *, checkpointed: bool
+) -> _Run:
     recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
-    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, recomputes_blocks)
+    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, recomputes_blocks, variant)
     if checkpointed and not recomputes_blocks:
         return _attention_recomputed(tape, profile, plain, count)
     work = tuple(tape.work)
@@ -378,12 +384,12 @@ def _layer_run(stack: Stack, layer: Layer, rules: StepRules, role: _Role, count:
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
     tape = Tape()
     trained = rules.trains_base
-    player = Player(tape, rules, trained)
+    player = Player(tape, rules, trained, variant_of(spec.model_type))
     reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)
     x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules), reached)
     hidden = x
     for module in spec.text.after:
-        hidden = player.norm(module, hidden) if module.kind.endswith("norm") else player.linear(module, hidden)
+        hidden = norm(player, module, hidden) if module.kind.endswith("norm") else linear(player, module, hidden)
     loss = play_head(player, spec, hidden)
     return tape, simulate(tape, (x,), (loss,), accumulate=_frees_gradients(rules))
 

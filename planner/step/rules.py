@@ -8,7 +8,7 @@ from typing import Literal
 from planner.architecture.spec import Module
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
-Kernel = Literal["eager", "fused", "math"]
+Kernel = Literal["eager", "fused", "flash", "math"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class StepRules:
     gradient_dtype: str
     adapter_dtype: str = "float32"
     targets: tuple[str, ...] | None = None
+    untargeted: tuple[str, ...] = ()
+    target_parameters: tuple[str, ...] = ()
     saved_modules: tuple[str, ...] = ()
     dropout: bool = False
     scheme: Literal["nf4", "int8"] | None = None
@@ -85,8 +87,14 @@ class StepRules:
         if not self.has_adapters or module.kind != "linear" or module.name in self.saved_modules:
             return False
         if self.targets is None:
-            return module.component not in {"lm_head", "router"} or module.name in {"router_linear"}
-        return module.name.rsplit(".", 1)[-1] in self.targets or module.name in self.targets
+            return module.component != "lm_head" and leaf(module) not in self.untargeted
+        return leaf(module) in self.targets or module.name in self.targets
+
+    def adapts_parameter(self, module: Module) -> bool:
+        """Whether an adapter sits on this bare parameter (`planner.step.adapters`)."""
+        return module.kind in {"experts", "parameter"} and any(
+            module.name == name or module.name.endswith(f".{name}") for name in self.target_parameters
+        )
 
     def quantises(self, module: Module) -> bool:
         """Whether bitsandbytes stores this module in 4 or 8 bit: every nn.Linear but the output head.
@@ -95,3 +103,8 @@ class StepRules:
         modules_to_not_convert, which holds the output embedding.
         """
         return self.scheme is not None and module.kind == "linear" and module.component != "lm_head"
+
+
+def leaf(module: Module) -> str:
+    """The last part of a module's name, which PEFT's target_modules are compared with."""
+    return module.name.rsplit(".", 1)[-1]

@@ -1,7 +1,8 @@
 """Sizes as polynomials in batch, sequence and rank, evaluated with ints or with int64 arrays.
 
 A `Size` maps a monomial (a sorted tuple of variable names) to an integer coefficient. Variables: `b` micro-batch, `s`
-sequence length, `r` adapter rank, and derived ones: `s<=N` is min(s, N) (a sliding window), `t/N` is
+sequence length, `r` adapter rank, and derived ones: `s<=N` is min(s, N) (a sliding window), `s>N` is 1 when s is above
+N and 0 when not, `s!>N` the opposite, `t/N` is
 ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` is ceil(s / N).
 """
 
@@ -84,6 +85,21 @@ def windowed(window: int | None) -> Size:
     return S if window is None else Size({(f"s<={window}",): 1})
 
 
+def above(limit: int) -> Size:
+    """1 when the sequence is longer than the limit, else 0."""
+    return Size({(f"s>{limit}",): 1})
+
+
+def at_most(limit: int) -> Size:
+    """1 when the sequence is at most as long as the limit, else 0."""
+    return Size({(f"s!>{limit}",): 1})
+
+
+def chunks_of(length: int) -> Size:
+    """ceil(s / length): the chunks of one sequence."""
+    return Size({(f"s/{length}",): 1})
+
+
 def token_chunk(chunks: int) -> Size:
     """ceil(b*s / chunks): the tokens of one chunk."""
     return Size({(f"t/{chunks}",): 1})
@@ -106,6 +122,10 @@ def values_for(variables: Iterable[str], batch: Any, sequence: Any, rank: Any) -
 def _derived(name: str, batch: Any, sequence: Any) -> Any:
     if name.startswith("s<="):
         return minimum(sequence, int(name[3:]))
+    if name.startswith("s>"):
+        return (sequence > int(name[2:])) * 1
+    if name.startswith("s!>"):
+        return (sequence <= int(name[3:])) * 1
     quantity = sequence if name.startswith("s/") else batch * sequence
     part = ceiling_division(quantity, int(name[2:]))
     return next_power_of_two(part) if name.startswith("p/") else part

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from planner.step.sizes import Size, constant
+from planner.step.sizes import Size, constant, values_for
 
 Term = Literal[
     "weights", "adapters", "quantization_state", "gradients", "optimizer_states", "master_weights", "activations",
@@ -193,7 +193,7 @@ class Tape:
 
         A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards.
         """
-        large = left.elements if _at_least(left.elements, right.elements) else right.elements
+        large = larger(left.elements, right.elements)
         width = max(left.width, right.width)
         spread = tuple(
             self.temporary("gradient before its sum", large, width)
@@ -246,7 +246,7 @@ class Tape:
 
     def add(self, name: str, left: Value, right: Value) -> Value:
         """left + right: keeps nothing; the gradient is passed on, or cast for an input of another width."""
-        large = left.elements if _at_least(left.elements, right.elements) else right.elements
+        large = larger(left.elements, right.elements)
         out = self.value(name, large, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
         gradients = tuple((value, value.width != out.width or value.elements != large) for value in (left, right))
         self.record(name, out, reads=(left, right), gradients=gradients)
@@ -275,10 +275,10 @@ class Tape:
         self.work.append(Work(name, kind, width, flops, moved_bytes, backward_flops, backward_bytes, model))
 
 
-def _at_least(left: Size, right: Size) -> bool:
-    """Whether no coefficient of `right` is above that of `left`; where neither covers the other, more terms win."""
-    known = dict(left.terms)
-    return all(known.get(monomial, 0) >= coefficient for monomial, coefficient in right.terms)
+def larger(left: Size, right: Size) -> Size:
+    """The size of a broadcast result: the one that is larger at a usual batch, sequence length and rank."""
+    values = values_for(left.variables | right.variables, 2, 4096, 16)
+    return left if left.at(values) >= right.at(values) else right
 
 
 def moved(*values: Value) -> Size:

@@ -1,0 +1,79 @@
+"""Pointwise activations, by their names in the library's table (transformers/activations.py)."""
+
+from __future__ import annotations
+
+from planner.step.norms import square
+from planner.step.player import BOOLEAN, NotModelled, Player
+from planner.step.tape import StorageClass, Value
+
+FUSED = frozenset(
+    {"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish", "bloom_gelu", "gelu_10"}
+)
+"""One aten operation (or one autograd function) whose backward needs the input alone."""
+
+
+def activate(player: Player, name: str, x: Value) -> Value:
+    """An activation's result, with what its backward keeps.
+
+    Raises:
+        NotModelled: the name is none that the library's table has and this file knows.
+    """
+    tape = player.tape
+    if name in FUSED:
+        return tape.unary("activations", x, "input")
+    if name in {"relu", "tanh"}:
+        return tape.unary("activations", x, "result")
+    if name in {"relu2", "relu_squared"}:
+        return square(player, tape.unary("activations", x, "result"))
+    written_out = {"gelu_new": _gelu_new, "gelu_fast": _gelu_fast, "quick_gelu": _quick_gelu, "xielu": _xielu}
+    if name not in written_out:
+        raise NotModelled(f"the activation `{name}`")
+    return written_out[name](player, x)
+
+
+def _cube(player: Player, x: Value) -> Value:
+    working: tuple[StorageClass, ...] = tuple(
+        player.tape.temporary("x ** 2 and 3 x ** 2", x.elements, x.width) for _ in range(2)
+    )
+    return player.tape.elementwise("pow", (x,), saves=(x,), backward_temporaries=working)
+
+
+def _gelu_new(player: Player, x: Value) -> Value:
+    """0.5 x (1 + tanh(c (x + 0.044715 x ** 3))), each operation a tensor (NewGELUActivation)."""
+    tape = player.tape
+    half = tape.unary("0.5 x", x)
+    inner = tape.add("x + x ** 3", x, tape.unary("scaled cube", _cube(player, x)))
+    bent = tape.unary("tanh", tape.unary("scaled", inner), "result")
+    return tape.multiply("activations", half, tape.unary("1 + tanh", bent))
+
+
+def _gelu_fast(player: Player, x: Value) -> Value:
+    """0.5 x (1 + tanh(c x (1 + 0.044715 x x))), each operation a tensor (FastGELUActivation)."""
+    tape = player.tape
+    half, scaled = tape.unary("0.5 x", x), tape.unary("c x", x)
+    inner = tape.unary("1 + x x", tape.multiply("x x", tape.unary("0.044715 x", x), x))
+    bent = tape.unary("tanh", tape.multiply("c x (1 + x x)", scaled, inner), "result")
+    return tape.multiply("activations", half, tape.unary("1 + tanh", bent))
+
+
+def _quick_gelu(player: Player, x: Value) -> Value:
+    """x sigmoid(1.702 x) (QuickGELUActivation)."""
+    opened = player.tape.unary("sigmoid", player.tape.unary("1.702 x", x), "result")
+    return player.tape.multiply("activations", x, opened)
+
+
+def _xielu(player: Player, x: Value) -> Value:
+    """The Python form of xIELU, which runs without the CUDA package (XIELUActivation._xielu_python, arXiv 2411.13010).
+
+    where(x > 0, alpha_p x x + beta x, (expm1(min(x, eps)) - x) alpha_n + beta x).
+    """
+    tape = player.tape
+    positive = tape.constant("x > 0", x.elements, BOOLEAN)
+    scaled = tape.unary("alpha_p x", x, "input")
+    first = tape.add("alpha_p x x + beta x", tape.multiply("alpha_p x x", scaled, x), tape.unary("beta x", x))
+    least = tape.unary("min(x, eps)", x, "input")
+    difference = tape.add("expm1 - x", tape.unary("expm1", least, "result"), x)
+    second = tape.add("negative side", tape.unary("times alpha_n", difference, "input"), tape.unary("beta x", x))
+    return tape.elementwise("activations", (first, second, positive), width=x.width, saves=(positive,))
+
+

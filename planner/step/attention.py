@@ -1,0 +1,139 @@
+"""Softmax attention: projections, QK norms, RoPE, the kernel, the output projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.architecture.spec import Attention, Module
+from planner.step.kernels import Heads, attend
+from planner.step.linear import linear
+from planner.step.norms import norm
+from planner.step.player import FLOAT32, NotModelled, Player
+from planner.step.sizes import TOKENS, Size
+from planner.step.tape import NOTHING, Value, moved
+
+
+@dataclass(slots=True)
+class _Projected:
+    query: Value
+    key: Value
+    value: Value
+    gate: Value | None = None
+    contiguous: bool = False
+
+
+def attention(player: Player, block: Attention, x: Value) -> Value:
+    """The attention block of LlamaAttention.forward and its variants. x: [b, s, h]."""
+    if block.cross:
+        raise NotModelled("cross-attention")
+    projected = _projections(player, block, x)
+    if not player.variant.norm_after_rope:
+        _normed_heads(player, block, projected)
+    if block.position == "rope":
+        _rotated(player, block, projected, x)
+    if player.variant.norm_after_rope:
+        _normed_heads(player, block, projected)
+    heads = Heads(
+        block.query_heads, block.key_value_heads, block.head_dim, block.value_head_dim or block.head_dim,
+        window=block.window, softcap=block.softcap, causal=block.causal, position=block.position,
+        contiguous=projected.contiguous,
+    )  # fmt: skip
+    mixed = attend(player, projected.query, projected.key, projected.value, heads)
+    player.tape.touch(x)
+    if projected.gate is not None:
+        opened = player.tape.unary("sigmoid", projected.gate, "result")
+        mixed = player.tape.multiply("gated attention output", mixed, opened)
+    for module in block.extra:
+        if module.kind.endswith("norm"):
+            mixed = norm(player, module, mixed)
+    return linear(player, block.o, mixed)
+
+
+def _projections(player: Player, block: Attention, x: Value) -> _Projected:
+    if block.qkv is not None:
+        return _cut(player, block, linear(player, block.qkv, x))
+    assert block.q is not None
+    assert block.k is not None
+    tape = player.tape
+    q = linear(player, block.q, x)
+    gate = None
+    if block.output_gate:
+        half = TOKENS * (block.query_heads * block.head_dim)
+        q, gate = tape.pieces("query, gate", q, (half, half))
+        gate = tape.copied("gate", gate)
+    k = linear(player, block.k, x)
+    v = linear(player, block.v, x) if block.v is not None else k
+    return _Projected(q, k, v, gate)
+
+
+def _cut(player: Player, block: Attention, fused: Value) -> _Projected:
+    """Views of the fused projection, by one split or by slices; Falcon's multi-query k and v are copied out of it."""
+    tape, way = player.tape, player.variant.split
+    sizes = (
+        TOKENS * (block.query_heads * block.head_dim),
+        TOKENS * (block.key_value_heads * block.head_dim),
+        TOKENS * (block.key_value_heads * block.head_dim),
+    )
+    if way == "split":
+        return _Projected(*tape.pieces("split", fused, sizes))
+    q, k, v = (tape.slice(name, fused, size) for name, size in zip("qkv", sizes, strict=True))
+    if way == "index":
+        k, v = tape.copied("k", k), tape.copied("v", v)
+    return _Projected(q, k, v)
+
+
+def _normed_heads(player: Player, block: Attention, projected: _Projected) -> None:
+    projected.query = _normed(player, block.q_norm, projected.query)
+    projected.key = _normed(player, block.k_norm, projected.key)
+
+
+def _normed(player: Player, module: Module | None, x: Value) -> Value:
+    if module is not None and module.kind == "layer_norm" and len(module.shape) == 2 and player.variant.layer_norm == "fused":
+        raise NotModelled("a LayerNorm for each head of queries and keys (StableLM 2 12B)")
+    return norm(player, module, x)
+
+
+# -- RoPE -------------------------------------------------------------------------------------------------------------
+
+
+def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) -> None:
+    """Queries and keys turned by their position; a part of each head, or all of it."""
+    tape = player.tape
+    width = max(projected.query.width, x.width if player.rules.autocast else projected.query.width)
+    q, k = projected.query, projected.key
+    rotary = block.rotary_dim or block.head_dim
+    if rotary == block.head_dim:
+        projected.query, projected.key = rotate(player, q, width), rotate(player, k, width)
+    else:
+        projected.query = _partly(player, q, width, rotary, block.head_dim)
+        projected.key = _partly(player, k, width, rotary, block.head_dim)
+    projected.contiguous = rotary != block.head_dim or player.variant.rope in {"halves", "pairs"}
+    tape.touch(q, k)
+
+
+def _partly(player: Player, value: Value, width: int, rotary: int, head_dim: int) -> Value:
+    """The first `rotary` dimensions of each head turn, the others pass; both are joined in a new tensor."""
+    tape = player.tape
+    turning = tape.slice("turning part", value, part_of(value, rotary, head_dim))
+    passing = tape.slice("passing part", value, part_of(value, head_dim - rotary, head_dim))
+    turned = rotate(player, turning, width)
+    return tape.concatenate("rotated heads", (turned, passing), value.elements)
+
+
+def part_of(value: Value, part: int, whole: int) -> Size:
+    """The size of `part` dimensions out of every `whole` of a tensor."""
+    return Size({monomial: coefficient * part // whole for monomial, coefficient in value.elements.terms})
+
+
+def rotate(player: Player, value: Value, width: int) -> Value:
+    """q cos + rotate_half(q) sin: keeps only cos and sin, which the whole model shares (apply_rotary_pos_emb)."""
+    tape, way = player.tape, player.variant.rope
+    wide = FLOAT32 if way in {"float32", "complex"} else width
+    working = tuple(tape.temporary("RoPE products", value.elements, wide) for _ in range(2))
+    out = tape.value("rotated heads", value.elements, wide, value.needs_gradient)
+    tape.record(
+        "rope", out, reads=(value,), gradients=((value, True),),
+        forward_temporaries=working, backward_temporaries=working,
+    )  # fmt: skip
+    tape.add_work("rope", "elementwise", wide, NOTHING, moved(value, out) * 3, moved(value, out) * 3)
+    return tape.cast(out, width, "rotated heads")

@@ -1,0 +1,176 @@
+"""Mixture of experts: the router, the routed experts over the chosen slots, shared experts.
+
+Routed experts follow transformers/integrations/moe.py grouped_mm_experts_forward, which the library takes where the
+class can (the classes that loop over experts keep the same tensors in as many pieces). Under uniform routing top_k of
+all slots hold work.
+"""
+
+from __future__ import annotations
+
+from planner.architecture.spec import Module, Moe
+from planner.step.activations import activate
+from planner.step.feed_forward import gated_halves, mlp
+from planner.step.linear import linear, parameter_product, weight_copies
+from planner.step.player import FLOAT32, INDEX, Player
+from planner.step.sizes import TOKENS, Size, constant
+from planner.step.tape import StorageClass, Value, moved
+
+
+def moe(player: Player, block: Moe, x: Value) -> Value:
+    """The sparse block; shared experts run before or after the routed ones, as the class has it."""
+    tape = player.tape
+    if block.shared is None:
+        result = _routed(player, block, x)
+    elif player.variant.shared_first:
+        shared = mlp(player, block.shared, x)
+        routed = _routed(player, block, x)
+        result = tape.add("routed + shared", routed, _gated_shared(player, block, x, shared))
+    else:
+        routed = _routed(player, block, x)
+        result = tape.add("routed + shared", routed, _gated_shared(player, block, x, mlp(player, block.shared, x)))
+    tape.touch(x)
+    return result
+
+
+def _gated_shared(player: Player, block: Moe, x: Value, shared: Value) -> Value:
+    if block.shared_gate is None:
+        return shared
+    gate = player.tape.unary("sigmoid", linear(player, block.shared_gate, x), "result")
+    return player.tape.multiply("gated shared output", gate, shared)
+
+
+def _routed(player: Player, block: Moe, x: Value) -> Value:
+    return _experts(player, block, x, _routing_weights(player, block, x))
+
+
+# -- router -----------------------------------------------------------------------------------------------------------
+
+WIDE = frozenset({"softmax_divided", "softmax_float32", "sigmoid", "sigmoid_float32"})
+"""Routers that hand float32 weights to the experts, whose weighted outputs are then float32."""
+
+
+def _routing_weights(player: Player, block: Moe, x: Value) -> Value:
+    """The weights of the chosen slots [b, s, top_k], and the small tensors behind them."""
+    tape, way = player.tape, player.variant.router
+    chosen = TOKENS * block.top_k
+    source = tape.cast(x, FLOAT32, "float32 copy for the router") if way in _FLOAT32_LOGITS else x
+    scores = _scores(player, _logits(player, block, source))
+    slots = tape.constant("chosen slots", chosen, INDEX)
+    weights = tape.elementwise("routing weights", (scores, slots), elements=chosen, width=scores.width, saves=(slots,))
+    if way.startswith("topk"):
+        weights = tape.unary("routing weights", weights, "result")
+    elif way != "softmax":
+        total = tape.elementwise("sum", (weights,), elements=TOKENS)
+        weights = tape.multiply("routing weights", weights, total)
+    return tape.cast(weights, FLOAT32 if way in WIDE else x.width, "routing weights")
+
+
+_FLOAT32_LOGITS = frozenset({"sigmoid_float32", "softmax_float32", "ernie"})
+
+
+def _logits(player: Player, block: Moe, x: Value) -> Value:
+    if block.router.kind == "linear":
+        return linear(player, block.router, x)
+    return parameter_product(player, block.router, x, TOKENS)
+
+
+def _scores(player: Player, logits: Value) -> Value:
+    tape, way = player.tape, player.variant.router
+    if way.startswith("topk"):
+        return tape.cast(logits, FLOAT32, "float32 logits of the router") if way == "topk_softmax_wide" else logits
+    if way == "sigmoid_narrow":
+        return tape.unary("router scores", logits, "result")
+    wide = tape.cast(logits, FLOAT32, "float32 logits of the router")
+    return tape.unary("router scores", wide, "result")
+
+
+# -- routed experts ---------------------------------------------------------------------------------------------------
+
+
+def _experts(player: Player, block: Moe, x: Value, weights: Value) -> Value:
+    """Tokens sorted by expert, two grouped products, weighted, put back in order and summed over the slots."""
+    tape = player.tape
+    rows = TOKENS * block.top_k
+    order, back = tape.constant("expert order", rows * 2, INDEX), tape.constant("inverse order", rows, INDEX)
+    chosen = tape.elementwise(
+        "tokens by expert", (x, order), elements=rows * block.hidden, width=x.width, saves=(order,)
+    )
+    sorted_weights = tape.elementwise("sorted weights", (weights, order), width=weights.width, saves=(order,))
+    hidden = _inner(player, block, chosen, rows)
+    down = _grouped_product(player, block, block.experts[-1], hidden, rows, block.hidden)
+    weighted = tape.multiply("weighted expert outputs", down, sorted_weights)
+    restored = tape.elementwise("outputs in token order", (weighted, back), width=weighted.width, saves=(back,))
+    total = tape.value("routed output", TOKENS * block.hidden, restored.width, restored.needs_gradient)
+    tape.record("sum over slots", total, reads=(restored,), gradients=((restored, False),))
+    return tape.cast(total, x.width, "routed output")
+
+
+def _inner(player: Player, block: Moe, chosen: Value, rows: Size) -> Value:
+    half = rows * block.intermediate
+    if not block.gated:
+        up = _grouped_product(player, block, block.experts[0], chosen, rows, block.intermediate)
+        return activate(player, block.activation, up)
+    if len(block.experts) == 3:
+        gate = _grouped_product(player, block, block.experts[0], chosen, rows, block.intermediate)
+        up = _grouped_product(player, block, block.experts[1], chosen, rows, block.intermediate)
+        return player.tape.multiply("gated activations", activate(player, block.activation, gate), up)
+    both = _grouped_product(player, block, block.experts[0], chosen, rows, 2 * block.intermediate)
+    return gated_halves(player, block.activation, both, half)
+
+
+def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows: Size, outputs: int) -> Value:
+    tape, rules = player.tape, player.rules
+    source = tape.cast(x, rules.compute_width, "autocast of tokens by expert") if rules.autocast else x
+    copies = weight_copies(player, module, trained=player.trains_base, wanted=x.needs_gradient or player.trains_base)
+    adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
+    weights = (*copies, *adapted)
+    keeps_input = player.trains_base or bool(adapted)
+    width = rules.compute_width if rules.autocast else source.width
+    out = tape.value("expert activations", rows * outputs, width, source.needs_gradient or keeps_input)
+    tape.record(
+        module.name, out, reads=(source, *weights),
+        saves=((source,) if keeps_input else ()) + (weights if source.needs_gradient else ()),
+        gradients=((source, True), *((weight, True) for weight in weights)),
+        weight_gradient=player.trained_gradient(module) if not copies else (),
+        keep_recomputed=True,
+    )  # fmt: skip
+    tape.touch(*weights)
+    _grouped_work(player, block, module, source, out)
+    return out
+
+
+def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:
+    """W + B A of every expert, a whole new weight for each forward pass (peft/tuners/lora/layer.py ParamWrapper).
+
+    A [E r, in] and B [out, E r] are copied to W's dtype and kept by torch.baddbmm. A fused gate_up has twice the rank.
+    """
+    tape, rules = player.tape, player.rules
+    per_expert = module.weight_elements // block.expert_count
+    rank = 2 if module.name.endswith("gate_up_proj") else 1
+    inner = block.hidden if module is block.experts[0] else block.intermediate
+    factors: list[Value] = []
+    for width in (inner, per_expert // inner):
+        size = Size({("r",): rank * block.expert_count * width})
+        factor = tape.value("adapter of experts in the weights' dtype", size, rules.weights_width, True)
+        gradient = StorageClass("gradient of adapters", size * rules.adapter_width, "gradients")
+        laid_out = tape.temporary("gradient of adapters laid out", size, rules.adapter_width)
+        tape.record("cast", factor, reads=(), weight_gradient=(gradient,), backward_temporaries=(laid_out,))
+        factors.append(factor)
+    whole = tape.value("experts' weight with adapter", constant(module.weight_elements), rules.weights_width, True)
+    tape.record(
+        "baddbmm", whole, reads=tuple(factors), saves=tuple(factors),
+        gradients=tuple((factor, True) for factor in factors),
+    )  # fmt: skip
+    return (whole,)
+
+
+def _grouped_work(player: Player, block: Moe, module: Module, x: Value, out: Value) -> None:
+    """Only the chosen experts compute: 2 FLOPs a weight of one expert and slot that reaches an expert."""
+    per_expert = module.weight_elements // block.expert_count
+    slots = block.expert_count + block.zero_experts
+    flops = TOKENS * (2 * per_expert * block.top_k * block.expert_count // slots)
+    through = moved(x, out) + constant(module.weight_elements * out.width)
+    products = int(x.needs_gradient) + int(player.trains_base)
+    player.tape.add_work(module.name, "matmul", out.width, flops, through, through * products, flops * products)
+
+

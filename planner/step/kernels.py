@@ -1,0 +1,250 @@
+"""softmax(q k^T) v by the kernel that the device runs, and by the model classes' own eager code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.step.player import BOOLEAN, FLOAT32, NotModelled, Player
+from planner.step.sizes import SCORES, TOKENS, Size, above, at_most, constant, windowed
+from planner.step.tape import StorageClass, Value, moved
+
+FLASH_WIDTH = 256
+"""FlashAttention's largest head width (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The shapes of one attention. `contiguous` is True when q lies head by head in memory, as torch.cat leaves it."""
+
+    count: int
+    groups: int
+    width: int
+    value_width: int
+    window: int | None = None
+    softcap: bool = False
+    causal: bool = True
+    position: str = "rope"
+    contiguous: bool = False
+
+    @property
+    def queries(self) -> Size:
+        """Elements of q."""
+        return TOKENS * (self.count * self.width)
+
+    @property
+    def result(self) -> Size:
+        """Elements of the attention's output."""
+        return TOKENS * (self.count * self.value_width)
+
+
+def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """softmax(q k^T) v. Result: [b, s, heads * value_width].
+
+    FlashAttention takes 16-bit inputs only and the memory-efficient kernel no grouped heads, so that float32 with
+    grouped heads falls back to the score matrix (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+    """
+    kernel = player.rules.kernel if player.variant.sdpa else "eager"
+    if player.rules.autocast and kernel != "eager":
+        narrow = player.rules.compute_width
+        q, k, v = (player.tape.cast(value, narrow, "autocast of q, k, v") for value in (q, k, v))
+    _work(player, q, heads)
+    if kernel == "eager":
+        return _eager(player, q, k, v, heads)
+    if kernel == "math" or (q.width == FLOAT32 and heads.groups != heads.count):
+        return _math(player, q, k, v, heads)
+    if heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
+        return _efficient(player, q, k, v, heads)
+    if heads.window is not None:
+        return _windowed(player, q, k, v, heads)
+    return _flash(player, q, k, v, heads, constant(1))
+
+
+def _work(player: Player, q: Value, heads: Heads) -> None:
+    """2 FLOPs an element of both products over the visible half of the scores; backward 2.5 times (arXiv 2205.14135)."""
+    visible = TOKENS * windowed(heads.window)
+    full = visible * (heads.count * (heads.width + heads.value_width))
+    through = moved(q) * 4
+    player.tape.add_work(
+        "attention", "attention", q.width, full, through, through * 2, _scaled(full, 5, 2), full * 2
+    )  # fmt: skip
+
+
+def _scaled(size: Size, numerator: int, denominator: int) -> Size:
+    return Size({monomial: coefficient * numerator // denominator for monomial, coefficient in size.terms})
+
+
+def _times(kind: StorageClass, factor: Size) -> StorageClass:
+    return StorageClass(kind.what, kind.bytes * factor, kind.term)
+
+
+def _flash_scratch(player: Player, heads: Heads, width: int) -> list[StorageClass]:
+    """FlashAttention-2's backward allocates a float32 accumulator of dq and row sums.
+
+    With grouped heads also dk and dv at the width of the query heads, before they are summed (aten/src/ATen/native/
+    transformers/cuda/flash_attn/flash_api.cpp, mha_bwd).
+    """
+    tape = player.tape
+    rounded = -(-heads.width // 32) * 32
+    working = [
+        tape.temporary("float32 gradient of q", TOKENS * (heads.count * rounded), FLOAT32),
+        tape.temporary("row sums", TOKENS * heads.count, FLOAT32),
+    ]
+    if heads.groups != heads.count:
+        working += [tape.temporary("gradient of k, v per query head", heads.queries, width)] * 2
+    return working
+
+
+def _flash(player: Player, q: Value, k: Value, v: Value, heads: Heads, factor: Size) -> Value:
+    """FlashAttention-2 in PyTorch: keeps q, k, v, the output and float32 log-sum-exp [b, heads, s]."""
+    tape = player.tape
+    scratch = tuple(_times(kind, factor) for kind in _flash_scratch(player, heads, q.width))
+    return _kernel(player, "flash attention", (q, k, v), heads, scratch, tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32))
+
+
+def _kernel(
+    player: Player, name: str, inputs: tuple[Value, ...], heads: Heads, scratch: tuple[StorageClass, ...], *kept: Value
+) -> Value:
+    """A fused kernel; its result takes q's layout, so that a q laid head by head makes the output a copy.
+
+    at::empty_like(q) keeps q's strides (flash_api.cpp mha_fwd), and the model reshapes to [b, s, heads * width].
+    """
+    tape = player.tape
+    q = inputs[0]
+    out = tape.value("attention output", heads.result, q.width, any(value.needs_gradient for value in inputs))
+    tape.record(
+        name, out, reads=(*inputs, *kept), saves=(*inputs, out, *kept),
+        gradients=tuple((value, True) for value in inputs), backward_temporaries=scratch, keep_recomputed=True,
+    )  # fmt: skip
+    return tape.copied("attention output", out) if heads.contiguous and name == "flash attention" else out
+
+
+def _repeated(player: Player, value: Value, heads: Heads, width: int, factor: Size) -> Value:
+    """repeat_kv: each key and value head once for every query head; backward sums over the group."""
+    if heads.groups == heads.count:
+        return value
+    return player.tape.copied("repeat_kv", value, TOKENS * (heads.count * width) * factor)
+
+
+def _efficient_scratch(player: Player, heads: Heads, width: int) -> list[StorageClass]:
+    """The memory-efficient backward: row sums, and for 16-bit inputs a float32 accumulator of dq.
+
+    Source: aten/src/ATen/native/transformers/cuda/attention_backward.cu, mem_eff_attention/kernel_backward.h.
+    """
+    tape = player.tape
+    rounded = -(-heads.width // 64) * 64
+    sums = tape.temporary("row sums", TOKENS * heads.count, FLOAT32)
+    accumulator = tape.temporary("float32 gradient of q", TOKENS * (heads.count * rounded), FLOAT32)
+    return [sums] if width == FLOAT32 else [sums, accumulator]
+
+
+def _efficient(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """The memory-efficient kernel: for unequal head widths, widths above 256 and float32."""
+    k = _repeated(player, k, heads, heads.width, constant(1))
+    v = _repeated(player, v, heads, heads.value_width, constant(1))
+    if heads.window is not None:
+        return _kernel(
+            player, "efficient attention", (q, k, v), heads, tuple(_efficient_scratch(player, heads, q.width)),
+            player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),
+            additive_mask(player, q.width, above(heads.window - 1)),
+        )  # fmt: skip
+    return _kernel(
+        player, "efficient attention", (q, k, v), heads, tuple(_efficient_scratch(player, heads, q.width)),
+        player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),
+    )  # fmt: skip
+
+
+def additive_mask(player: Player, width: int, factor: Size) -> Value:
+    """The boolean mask of the model as numbers in q's dtype, [b, 1, s, s], made for every layer and kept.
+
+    Source: aten/src/ATen/native/transformers/attention.cpp convert_boolean_attn_mask.
+    """
+    tape = player.tape
+    mask = tape.value("additive mask", SCORES * factor, width, False)
+    inverse = tape.temporary("inverted mask", SCORES * factor, BOOLEAN)
+    tape.record("additive mask", mask, reads=(), forward_temporaries=(inverse,))
+    return mask
+
+
+def _windowed(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """A sliding window under sdpa: FlashAttention while the sequence is shorter, the memory-efficient kernel beyond.
+
+    Longer sequences need a mask (transformers/masking_utils.py _ignore_causal_mask_sdpa), which neither FlashAttention
+    nor grouped heads take (integrations/sdpa_attention.py use_gqa_in_sdpa), so that k and v are repeated. Sizes carry
+    which of the two holds. Other frameworks' flash_attention knows windows and needs none of this.
+    """
+    assert heads.window is not None
+    long, short = above(heads.window - 1), at_most(heads.window - 1)
+    tape = player.tape
+    inputs = (q, k, v)
+    if heads.groups != heads.count:
+        near = tuple(_kept_while(player, value, short) for value in (k, v))
+        far = (_repeated(player, k, heads, heads.width, long), _repeated(player, v, heads, heads.value_width, long))
+        inputs = (q, *near, *far)
+    scratch = [_times(kind, short) for kind in _flash_scratch(player, heads, q.width)]
+    scratch += [_times(kind, long) for kind in _efficient_scratch(player, heads, q.width)]
+    kept = (tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32), additive_mask(player, q.width, long))
+    return _kernel(player, "flash attention", inputs, heads, tuple(scratch), *kept)
+
+
+def _kept_while(player: Player, value: Value, factor: Size) -> Value:
+    """The same tensor where the factor is 1, nothing where it is 0."""
+    out = player.tape.value("keys or values", value.elements * factor, value.width, value.needs_gradient)
+    player.tape.record("alias", out, reads=(value,), gradients=((value, False),))
+    return out
+
+
+# -- score matrices ---------------------------------------------------------------------------------------------------
+
+
+def _math(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """PyTorch's math fallback computes 16-bit inputs in float32 throughout.
+
+    Source: aten/src/ATen/native/transformers/attention.cpp, _scaled_dot_product_attention_math.
+    """
+    tape, dtype = player.tape, q.width
+    q, k, v = (tape.cast(value, FLOAT32, "float32 copy for the math kernel") for value in (q, k, v))
+    k = _repeated(player, k, heads, heads.width, constant(1))
+    v = _repeated(player, v, heads, heads.value_width, constant(1))
+    scores = _scores(player, q, k, heads)
+    weights = tape.unary("softmax", tape.unary("masked scores", tape.unary("scaled scores", scores)), "result")
+    return tape.cast(_mixed(player, weights, v, heads), dtype, "attention output")
+
+
+def _scores(player: Player, q: Value, k: Value, heads: Heads, width: int | None = None) -> Value:
+    """q k^T, [b, heads, s, s]."""
+    return player.tape.elementwise(
+        "scores", (q, k), elements=SCORES * heads.count, width=q.width if width is None else width, saves=(q, k)
+    )
+
+
+def _mixed(player: Player, weights: Value, v: Value, heads: Heads) -> Value:
+    """weights v, then laid out token by token."""
+    return player.tape.elementwise(
+        "attention output", (weights, v), elements=heads.result, width=v.width, saves=(weights, v)
+    )
+
+
+def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """The class's own code: softmax in float32, cast back (eager_attention_forward)."""
+    way = player.variant.scores
+    if way == "standard":
+        return _eager_standard(player, q, k, v, heads)
+    raise NotModelled(f"eager attention of the kind `{way}`")
+
+
+def _eager_standard(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    tape = player.tape
+    k = _repeated(player, k, heads, heads.width, constant(1))
+    v = _repeated(player, v, heads, heads.value_width, constant(1))
+    scores = _scores(player, q, k, heads)
+    scaled = tape.unary("scaled scores", scores)
+    if heads.softcap:
+        bent = tape.unary("tanh", tape.unary("scores / cap", scaled), "result")
+        scaled = tape.unary("capped scores", bent)
+    masked = tape.unary("masked scores", scaled)
+    wide = tape.cast(masked, FLOAT32, "float32 scores")
+    weights = tape.cast(tape.unary("attention weights", wide, "result"), q.width, "attention weights")
+    tape.touch(masked)
+    return _mixed(player, weights, v, heads)
+
+

@@ -1,0 +1,161 @@
+"""Matrix products with a module's weight, with what a quantised weight, autocast and an adapter add to them."""
+
+from __future__ import annotations
+
+from planner.architecture.spec import Module
+from planner.step.player import Player
+from planner.step.sizes import TOKENS, R, Size, constant
+from planner.step.tape import StorageClass, Value, moved
+
+AUTOCAST_COPY = "autocast copy of a weight"
+
+
+def linear(player: Player, module: Module, x: Value, rows: Size = TOKENS) -> Value:
+    """y = x W^T + b, with a quantised weight and an adapter where the rules say so. x: [rows, in]; y: [rows, out]."""
+    rules = player.rules
+    trained = player.trains_base or module.name in rules.saved_modules
+    base = _base_linear(player, module, x, rows, trained=trained and not rules.quantises(module))
+    return _adapted(player, module, x, base, rows) if rules.adapts(module) else base
+
+
+def _base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained: bool) -> Value:
+    rules, tape = player.rules, player.tape
+    source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if rules.autocast else x
+    copies = weight_copies(player, module, trained=trained, wanted=x.needs_gradient or trained)
+    width = rules.compute_width if rules.autocast else max(source.width, rules.weights_width)
+    out = tape.value(f"output of {module.name}", rows * module.outputs, width, source.needs_gradient or trained)
+    dequantised = _dequantised(player, module, rows)
+    tape.record(
+        module.name,
+        out,
+        reads=(source, *copies),
+        saves=((source,) if trained else ()) + (copies if source.needs_gradient else ()),
+        gradients=((source, True), *((copy, True) for copy in copies)),
+        forward_temporaries=dequantised,
+        backward_temporaries=dequantised[:1],
+        weight_gradient=player.weight_gradient(module) if trained and not copies else (),
+        keep_recomputed=True,
+    )
+    linear_work(player, module, rows, out.width, source.needs_gradient, trained)
+    return out
+
+
+def linear_work(player: Player, module: Module, rows: Size, width: int, input_gradient: bool, trained: bool) -> None:
+    """2 FLOPs a weight and row forward; the same again for each gradient (input, weight) that is wanted."""
+    flops = rows * (2 * module.weight_elements)
+    weight = constant(module.weight_elements * width)
+    through = (rows * (module.inputs + module.outputs)) * width + weight
+    products = int(input_gradient) + int(trained)
+    player.tape.add_work(module.name, "matmul", width, flops, through, through * products, flops * products)
+
+
+def parameter_product(player: Player, module: Module, x: Value, rows: Size) -> Value:
+    """A product with a bare parameter that neither quantisation nor adapters of linear modules reach (a router)."""
+    tape = player.tape
+    wants = x.needs_gradient or player.trains_base
+    out = tape.value(f"output of {module.name}", rows * module.outputs, x.width, wants)
+    tape.record(
+        module.name, out, reads=(x,), saves=(x,) if player.trains_base else (), gradients=((x, True),),
+        weight_gradient=player.trained_gradient(module),
+    )  # fmt: skip
+    linear_work(player, module, rows, out.width, x.needs_gradient, player.trains_base)
+    return out
+
+
+def weight_copies(player: Player, module: Module, *, trained: bool, wanted: bool) -> tuple[Value, ...]:
+    """Autocast's copy of a weight in the compute dtype; its gradient is cast back by a node of its own.
+
+    Source: aten/src/ATen/autocast_mode.cpp cached_cast, which keeps the copy of a trained weight until the
+    autocast context ends.
+    """
+    rules, tape = player.rules, player.tape
+    if not rules.autocast or rules.quantises(module) or not wanted:
+        return ()
+    copy = tape.value(AUTOCAST_COPY, constant(module.weight_elements), rules.compute_width, trained)
+    kind = tape.storages[copy.storage]
+    tape.storages[copy.storage] = StorageClass(kind.what, kind.bytes, "temporaries")
+    tape.record("autocast", copy, reads=(), weight_gradient=player.weight_gradient(module) if trained else ())
+    return (copy,)
+
+
+def _dequantised(player: Player, module: Module, rows: Size) -> tuple[StorageClass, ...]:
+    """The working tensors of a quantised product, forward and backward.
+
+    bitsandbytes autograd/_functions.py: MatMul4Bit dequantises the whole weight in both passes; MatMul8bitLt
+    holds a float16 copy and an int8 copy of the input and the int32 product.
+    """
+    rules = player.rules
+    if not rules.quantises(module):
+        return ()
+    whole = constant(module.weight_elements * rules.compute_width)
+    weight = StorageClass("dequantised weight", whole, "temporaries")
+    if rules.scheme == "nf4":
+        return (weight,)
+    return (
+        weight,
+        StorageClass("int8 input", rows * module.inputs, "temporaries"),
+        StorageClass("int32 product", rows * (4 * module.outputs), "temporaries"),
+    )
+
+
+# -- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) -> Value:
+    """base + B(A(dropout(x))) * scaling, as peft/tuners/lora/layer.py Linear.forward: x is cast to A's dtype first."""
+    tape, rules = player.tape, player.rules
+    width = rules.adapter_width
+    source = tape.cast(x, width, "adapter's copy of its input")
+    if rules.dropout:
+        mask = tape.constant("dropout mask", source.elements, 1)
+        source = tape.elementwise("dropout", (source, mask), width=width, saves=(mask,))
+    low = _low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
+    if rules.method == "dora":
+        _dora_norm(player, module)
+    high = _low_rank(player, f"{module.name}.lora_B", low, rows * module.outputs, Size({("r",): module.outputs}))
+    if rules.method == "dora":
+        extra = _dora_result(player, base, high)
+    else:
+        extra = tape.elementwise("scaling", (high,), what="scaled adapter output")
+    total = tape.add("base + adapter", base, extra)
+    return tape.cast(total, base.width, "result in the base's dtype")
+
+
+def _dora_norm(player: Player, module: Module) -> None:
+    """DoRA forms the norm of W + BA at each forward (peft/tuners/lora/dora.py get_lora_weight, get_weight_norm).
+
+    Freed afterwards: the identity [in, in] that is sent through the adapter, BA, W in the adapter's dtype, the
+    scaled BA and the sum, each [out, in].
+    """
+    tape, width = player.tape, player.rules.adapter_width
+    identity = tape.temporary("DoRA identity", constant(module.inputs**2), width)
+    copies = [tape.temporary("DoRA weight", constant(module.weight_elements), width) for _ in range(4)]
+    out = tape.value("DoRA weight norm", constant(module.outputs), width, False)
+    tape.record("dora_norm", out, reads=(), forward_temporaries=(identity, *copies))
+
+
+def _dora_result(player: Player, base: Value, high: Value) -> Value:
+    """(m - 1) base + m (B A x) scaling, m the trained magnitude over the norm: keeps base and B A x."""
+    tape, width = player.tape, player.rules.adapter_width
+    spread = (tape.temporary("gradient of the magnitude before its sum", high.elements, width),)
+    first = tape.elementwise(
+        "(m - 1) base", (base,), width=width, saves=(base,), backward_temporaries=spread, extra_gradient=True,
+        what="magnitude times base",
+    )  # fmt: skip
+    second = tape.elementwise(
+        "m BAx", (high,), saves=(high,), backward_temporaries=spread, what="magnitude times adapter"
+    )
+    scaled = tape.elementwise("scaling", (second,), what="scaled adapter output")
+    return tape.add("DoRA result", first, scaled)
+
+
+def _low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) -> Value:
+    tape, width = player.tape, player.rules.adapter_width
+    out = tape.value("adapter activations", elements, width, True)
+    gradient = StorageClass("gradient of adapters", weight * width, "gradients")
+    tape.record(name, out, reads=(x,), saves=(x,), gradients=((x, True),), weight_gradient=(gradient,))
+    flops = weight * TOKENS * 2
+    through = moved(x, out) + weight * width
+    products = 1 + int(x.needs_gradient)
+    tape.add_work(name, "matmul", width, flops, through, through * products, flops * products)
+    return out

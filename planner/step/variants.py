@@ -1,0 +1,127 @@
+"""How a model class of transformers 5 computes what others of the same shapes compute differently.
+
+The architecture says which blocks there are and how wide; this table says which of several equivalent ways the class's
+own forward takes, where they keep different tensors for backward. Source: models/<model_type>/modeling_<model_type>.py.
+A class that is not listed computes as Llama does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rms = Literal["narrow", "wide", "unit_offset", "float32_weight"]
+LayerNorm = Literal["fused", "float32", "steps"]
+Rope = Literal["half", "float32", "halves", "pairs", "complex"]
+Router = Literal[
+    "softmax", "softmax_divided", "softmax_narrowed", "topk_softmax", "topk_softmax_wide", "sigmoid", "sigmoid_narrow",
+    "sigmoid_float32", "softmax_float32", "ernie", "sparsemixer",
+]  # fmt: skip
+Scores = Literal["standard", "float32", "alibi", "bias", "flat", "sinks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One class's ways.
+
+    `rms`: the norm's weight multiplies the narrowed ("narrow"), the float32 normalised input ("wide"), as 1 + weight in
+    float32 ("unit_offset") or as a float32 copy ("float32_weight"). `layer_norm`: one fused operation, the same on a
+    float32 copy, or in single steps. `rope`: rotate_half in the input's dtype or in float32, products of halves, of
+    pairs, or complex numbers. `norm_after_rope`: QK norms follow RoPE. `sdpa`: the class can use fused attention; if
+    not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
+    `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
+    `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding.
+    `gate_first`: the MLP multiplies act(gate) by up in this order of evaluation.
+    """
+
+    rms: Rms = "narrow"
+    layer_norm: LayerNorm = "fused"
+    rope: Rope = "half"
+    norm_after_rope: bool = False
+    sdpa: bool = True
+    scores: Scores = "standard"
+    split: Literal["split", "slices", "index"] = "split"
+    router: Router = "softmax_divided"
+    shared_first: bool = False
+    residual_scale: bool = False
+    embedding_scale: bool = False
+    residual_dropout: bool = False
+    attention_dropout: bool = False
+    embedding_dropout: bool = False
+
+
+LLAMA = Variant()
+_FLOAT32_ROPE = Variant(rope="float32")
+_DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
+_GEMMA = Variant(rms="unit_offset", embedding_scale=True)
+_QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
+_QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=True)
+_GRANITE = Variant(router="topk_softmax_wide", residual_scale=True, embedding_scale=True)
+_SIGMOID = Variant(router="sigmoid_float32")
+_OLMO2 = Variant(rms="wide", rope="float32")
+_COHERE = Variant(layer_norm="steps", rope="float32")
+
+VARIANTS: dict[str, Variant] = {
+    "gpt2": Variant(),
+    "gptj": Variant(rope="pairs", sdpa=False, scores="float32"),
+    "gpt_neo": Variant(sdpa=False, scores="float32"),
+    "bloom": Variant(sdpa=False, scores="alibi", split="slices"),
+    "mpt": Variant(sdpa=False, scores="bias"),
+    "xglm": Variant(sdpa=False, scores="flat", embedding_scale=True),
+    "falcon": Variant(split="index"),
+    "phi3": Variant(split="slices"),
+    "olmo": Variant(layer_norm="float32", rope="float32"),
+    "olmo2": _OLMO2,
+    "olmo3": _OLMO2,
+    "flex_olmo": Variant(rms="wide", rope="float32", router="softmax_narrowed"),
+    "olmoe": Variant(router="softmax_narrowed"),
+    "cohere": _COHERE,
+    "cohere2": _COHERE,
+    "gemma": _GEMMA,
+    "gemma2": Variant(rms="unit_offset", embedding_scale=True, sdpa=False),
+    "gemma3": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "recurrent_gemma": _GEMMA,
+    "qwen2_moe": _QWEN_MOE,
+    "qwen3_moe": _QWEN_MOE,
+    "qwen3_vl_moe": _QWEN_MOE,
+    "qwen3_next": _QWEN_NEXT,
+    "qwen3_5": _QWEN_NEXT,
+    "qwen3_5_text": _QWEN_NEXT,
+    "qwen3_5_moe": _QWEN_NEXT,
+    "qwen3_5_moe_text": _QWEN_NEXT,
+    "granite": Variant(residual_scale=True, embedding_scale=True),
+    "granitemoe": _GRANITE,
+    "granitemoehybrid": _GRANITE,
+    "ernie4_5": _FLOAT32_ROPE,
+    "ernie4_5_moe": Variant(rope="float32", router="ernie", shared_first=True),
+    "hunyuan_v1_dense": Variant(norm_after_rope=True),
+    "hunyuan_v1_moe": Variant(norm_after_rope=True, router="softmax"),
+    "phimoe": Variant(router="sparsemixer"),
+    "deepseek_v2": Variant(rope="complex", router="softmax_float32"),
+    "deepseek_v3": _DEEPSEEK,
+    "deepseek_v32": _DEEPSEEK,
+    "kimi_k2": _DEEPSEEK,
+    "glm_moe_dsa": _DEEPSEEK,
+    "glm4_moe_lite": _DEEPSEEK,
+    "longcat_flash": Variant(rope="halves", router="softmax_float32"),
+    "kimi_linear": _SIGMOID,
+    "glm4_moe": _SIGMOID,
+    "glm4v_moe": _SIGMOID,
+    "dots1": _SIGMOID,
+    "solar_open": _SIGMOID,
+    "exaone_moe": _SIGMOID,
+    "mimo_v2_flash": Variant(router="sigmoid_float32", sdpa=False, scores="sinks"),
+    "nemotron_h": Variant(rms="float32_weight", router="sigmoid_float32"),
+    "minimax_m2": Variant(router="sigmoid"),
+    "minimax": Variant(),
+    "lfm2_moe": Variant(router="sigmoid_narrow"),
+    "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax"),
+    "jamba": Variant(router="softmax_narrowed"),
+    "dbrx": Variant(router="softmax_narrowed"),
+}
+
+
+def variant_of(model_type: str) -> Variant:
+    """The ways of the class that reads this model_type."""
+    return VARIANTS.get(model_type, LLAMA)
