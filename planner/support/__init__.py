@@ -1,6 +1,16 @@
-"""Which software runs a plan on a device, from which version, and who says so."""
+"""Which software can run a plan on that hardware, from which version, with a source."""
 
 from planner.support.attention import attention_kernel
-from planner.support.plan import support_for, support_warnings, unsupported_reason
+from planner.support.matrix import Needs, runs_fused_loss, support_for, unsupported_reason
+from planner.support.rows import SupportRow, all_rows, row
 
-__all__ = ["attention_kernel", "support_for", "support_warnings", "unsupported_reason"]
+__all__ = [
+    "Needs",
+    "SupportRow",
+    "all_rows",
+    "attention_kernel",
+    "row",
+    "runs_fused_loss",
+    "support_for",
+    "unsupported_reason",
+]

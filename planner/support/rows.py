@@ -1,26 +1,21 @@
-"""The catalogue's rows on software: what was read about one piece of software on one kind of hardware.
-
-`features` and `architectures` make a row answer questions of plans: what it says of each feature ("bitsandbytes 4-bit":
-"no"), and the architectures of the device catalogue that it speaks of ("*" for all). A row without features informs
-people only.
-"""
+"""The gathered facts: one row for a piece of software on a kind of hardware, with version, date and source."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
-
-Answer = Literal["yes", "partial", "retired", "no"]
-"""`partial`: works with limits that the detail names. `retired`: works, and nobody maintains it."""
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
 class SupportRow:
-    """One row of software_support.jsonl."""
+    """What one piece of software can do on one kind of hardware.
+
+    `status` is works, partial, prototype, retired or no; `decision` is what a planner should do with it.
+    """
 
     id: str
     software: str
@@ -32,31 +27,32 @@ class SupportRow:
     decision: str | None
     as_of: str
     confidence: str
-    sources: tuple[str, ...]
-    features: Mapping[str, Answer]
-    architectures: tuple[str, ...]
+    source: tuple[str, ...]
 
-    def speaks_of(self, architecture: str) -> bool:
-        """Whether the row is about this architecture."""
-        return architecture in self.architectures or "*" in self.architectures
+
+_TEXTS: Final = ("id", "software", "version", "topic", "hardware", "status", "detail", "as_of", "confidence")
 
 
 @cache
-def support_rows() -> Sequence[SupportRow]:
-    """All rows, in the order of the file."""
+def _by_id() -> Mapping[str, SupportRow]:
     text = files("planner.catalog").joinpath("software_support.jsonl").read_text(encoding="utf-8")
-    return tuple(_row_of(json.loads(line)) for line in text.splitlines())
+    return {found.id: found for found in (_row(json.loads(line)) for line in text.splitlines())}
 
 
-@cache
-def row_for(feature: str, architecture: str) -> SupportRow | None:
-    """The row that says whether a feature works on an architecture; None when no source says."""
-    for row in support_rows():
-        if feature in row.features and row.speaks_of(architecture):
-            return row
-    return None
+def _row(values: dict[str, Any]) -> SupportRow:
+    texts = {name: str(values[name]) for name in _TEXTS}
+    return SupportRow(**texts, decision=values["decision"], source=tuple(values["source"]))
 
 
-def _row_of(values: Mapping[str, Any]) -> SupportRow:
-    named = {name: value for name, value in values.items() if name not in {"source", "architectures"}}
-    return SupportRow(**named, sources=tuple(values["source"]), architectures=tuple(values["architectures"]))
+def all_rows() -> tuple[SupportRow, ...]:
+    """Every row, in the order of the file."""
+    return tuple(_by_id().values())
+
+
+def row(row_id: str) -> SupportRow:
+    """The row with this id.
+
+    Raises:
+        KeyError: no such row.
+    """
+    return _by_id()[row_id]
