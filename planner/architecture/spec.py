@@ -202,7 +202,19 @@ class Parallel:
     branches: tuple[Sublayer, ...]
 
 
-Mixer = Attention | LatentAttention | Mlp | Moe | StateSpace | Parallel
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A block whose weights are counted exactly while its forward pass has no description here.
+
+    `planner.step` refuses it (NotModelled) rather than guess what it saves. `what` names it, so that "the training
+    step of {what} is not modelled" reads as a sentence.
+    """
+
+    what: str
+    modules: tuple[Module, ...]
+
+
+Mixer = Attention | LatentAttention | Mlp | Moe | StateSpace | Parallel | Opaque
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +326,7 @@ def _modules_of(value: object) -> Iterator[Module]:
     elif isinstance(value, tuple):
         for entry in cast(tuple[object, ...], value):
             yield from _modules_of(entry)
-    elif isinstance(value, (Attention, LatentAttention, Mlp, Moe, StateSpace, Parallel)):
+    elif isinstance(value, (Attention, LatentAttention, Mlp, Moe, StateSpace, Parallel, Opaque)):
         yield from mixer_modules(value)
     elif isinstance(value, Sublayer):
         yield from sublayer_modules(value)

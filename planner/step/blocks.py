@@ -7,7 +7,7 @@ otherwise; widths are per token.
 
 from __future__ import annotations
 
-from planner.architecture.spec import Attention, LatentAttention, Mixer, Mlp, Moe, Parallel, Sublayer
+from planner.architecture.spec import Attention, LatentAttention, Mixer, Mlp, Moe, Opaque, Parallel, Sublayer
 from planner.step.attention import attention
 from planner.step.experts import moe
 from planner.step.feed_forward import mlp
@@ -19,7 +19,13 @@ from planner.step.tape import Value
 
 
 def mixer(player: Player, block: Mixer, x: Value) -> Value:
-    """A block of any kind."""
+    """A block of any kind.
+
+    Raises:
+        NotModelled: the block's forward pass is not described.
+    """
+    if isinstance(block, Opaque):
+        raise NotModelled(block.what)
     if isinstance(block, Attention):
         return attention(player, block, x)
     if isinstance(block, LatentAttention):
