@@ -11,6 +11,7 @@ from torch import nn
 from planner.verify.library import library
 from planner.verify.modules import block_list
 from planner.verify.settings import TraceSettings
+from planner.verify.target import FLASH_NAME
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
@@ -38,6 +39,8 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
             attn_implementation=attention_name(library_config, settings),
             **experts_choice(settings),
         )
+        if settings.attention == "flash_attention":
+            use_flash_attention(model)
         model = choose_trainable(model, settings)
     model.train()
     return model
@@ -53,17 +56,22 @@ def experts_choice(settings: TraceSettings) -> dict[str, str]:
 
 
 def attention_name(library_config: Any, settings: TraceSettings) -> str:
-    """The key in transformers' attention table.
+    """The key in transformers' attention table with which the model is built.
 
-    Flash attention is our own entry, as its package isn't needed here. A class without SDPA (Gemma 2's soft-capping)
-    gets eager, which is what transformers picks when nothing is asked for (modeling_utils.py,
-    `_check_and_adjust_attn_implementation`).
+    A class without SDPA (Gemma 2's soft-capping) gets eager, which is what transformers picks when nothing is asked for
+    (modeling_utils.py, `_check_and_adjust_attn_implementation`).
     """
-    if settings.attention == "flash_attention":
-        return "trainfit_flash"
-    if settings.attention == "sdpa" and not model_class(library_config)._supports_sdpa:
+    if settings.attention == "eager" or not model_class(library_config)._supports_sdpa:
         return "eager"
-    return settings.attention
+    return "sdpa"
+
+
+def use_flash_attention(model: nn.Module) -> None:
+    """Sends attention to our own entry of the table: at building, transformers would look for the package itself."""
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if hasattr(config, "_attn_implementation"):
+            config._attn_implementation = FLASH_NAME
 
 
 def auto_class(library_config: Any) -> Any:
@@ -86,7 +94,7 @@ def cut_depth(library_config: Any, layers: int | None) -> None:
     text_config = library_config.get_text_config()
     name = next(name for name in DEPTH_NAMES if hasattr(text_config, name))
     depth = getattr(text_config, name)
-    values: dict[str, Any] = vars(text_config)
+    values = cast("dict[str, Any]", vars(text_config))
     for key, value in list(values.items()):
         if isinstance(value, list) and len(cast("list[Any]", value)) == depth:
             setattr(text_config, key, value[:layers])

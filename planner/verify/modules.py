@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -18,8 +18,7 @@ def module_paths(model: nn.Module, tracker: StorageTracker) -> Generator[None]:
 
     The hook after forward runs on errors too, because a checkpointed block that is recomputed stops early by raising.
     """
-    named = cast("list[tuple[str, nn.Module]]", list(model.named_modules()))
-    names = {id(module): name for name, module in named}
+    names = {id(module): name for name, module in named_modules(model)}
     head = output_head(model)
 
     def enter(module: nn.Module, _arguments: Any) -> None:
@@ -41,6 +40,11 @@ def module_paths(model: nn.Module, tracker: StorageTracker) -> Generator[None]:
         after.remove()
 
 
+def named_modules(model: Any) -> list[tuple[str, nn.Module]]:
+    """Every module with its path, each once."""
+    return list(model.named_modules())
+
+
 def output_head(model: Any) -> Any:
     """The module that makes the logits; raises ValueError where the model has none."""
     head = model.get_output_embeddings()
@@ -53,3 +57,9 @@ def block_list(model: Any) -> nn.ModuleList:
     """The list of transformer blocks: the first module list of the text model, in the order of definition."""
     text_model: nn.Module = model.get_decoder() if hasattr(model, "get_decoder") else model
     return next(module for module in text_model.modules() if isinstance(module, nn.ModuleList))
+
+
+def blocks_path(model: nn.Module) -> str:
+    """The path of the list of transformer blocks."""
+    blocks = block_list(model)
+    return next(name for name, module in named_modules(model) if module is blocks)

@@ -17,6 +17,9 @@ import torch.nn.functional as F
 
 from planner.verify.library import library
 
+# transformers looks for "flash" in the name, and then makes no mask.
+FLASH_NAME = "trainfit_flash"
+
 # aten/src/ATen/autocast_mode.h, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: what CUDA's autocast computes in
 # float32 and the CPU's does not. Only those that language models call are listed.
 FLOAT32_ON_CUDA: tuple[tuple[Any, str], ...] = (
@@ -65,7 +68,7 @@ def up_to_float32(value: Any) -> Any:
     return value
 
 
-def cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, **_: Any) -> torch.Tensor:
+def cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, _inplace: bool = False) -> torch.Tensor:
     """CUDA's dropout keeps a boolean mask (aten/src/ATen/native/Dropout.cpp, `is_fused_kernel_acceptable`)."""
     if not training or p == 0.0:
         return input
@@ -176,11 +179,11 @@ def additive_mask(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 
 
 def register_flash_attention() -> None:
-    """Puts flash attention, as the flash-attn package keeps memory, into transformers' tables as `trainfit_flash`."""
+    """Puts flash attention, as the flash-attn package keeps memory, into transformers' tables."""
     transformers = library("transformers")
     mask = library("transformers.masking_utils").flash_attention_mask
-    transformers.AttentionInterface.register("trainfit_flash", flash_package_attention)
-    transformers.AttentionMaskInterface.register("trainfit_flash", mask)
+    transformers.AttentionInterface.register(FLASH_NAME, flash_package_attention)
+    transformers.AttentionMaskInterface.register(FLASH_NAME, mask)
 
 
 @contextlib.contextmanager
@@ -212,10 +215,12 @@ def flash_package_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One of transformers' attention functions; output [b, s, a, d].
+    """Flash attention as transformers calls it; output [b, s, a, d].
 
-    Models with unequal head widths pad v themselves when the implementation's name says flash (for example
-    models/deepseek_v3/modeling_deepseek_v3.py).
+    A narrower v is padded to q's width and the output cropped (transformers/integrations/flash_attention.py).
     """
+    width = value.shape[-1]
+    if width != query.shape[-1]:
+        value = F.pad(value, [0, query.shape[-1] - width])
     output = flash(lowered(query), lowered(key), lowered(value), dropout, True, scaling)
-    return output.transpose(1, 2), None
+    return output[..., :width].transpose(1, 2), None

@@ -54,12 +54,13 @@ class Trace:
 
     settings: TraceSettings
     layers: int
+    blocks_path: str
     records: list[StorageRecord]
     instants: list[Instant]
     live_bytes: list[int]
     first: int
     last: int
-    seconds: float = 0.0
+    seconds: float
 
     @property
     def peak_instant(self) -> int:
@@ -94,12 +95,9 @@ class Trace:
     @property
     def events(self) -> list[Event]:
         """Births and deaths of the second step in order, for an allocator's replay; what lived before comes first."""
-        found = [Event(record.born, record.bytes, number) for number, record in enumerate(self.records)]
-        found += [
-            Event(record.died, -record.bytes, number)
-            for number, record in enumerate(self.records)
-            if record.died is not None
-        ]
+        on_device = [(number, record) for number, record in enumerate(self.records) if record.label != "host"]
+        found = [Event(record.born, record.bytes, number) for number, record in on_device]
+        found += [Event(record.died, -record.bytes, number) for number, record in on_device if record.died is not None]
         return sorted((event for event in found if event.instant < self.last), key=lambda event: event.instant)
 
     def moment_peaks(self) -> dict[str, int]:
@@ -111,6 +109,13 @@ class Trace:
             if best is None or self.live_bytes[instant] > self.live_bytes[best]:
                 peaks[moment] = instant
         return peaks
+
+    def layer_of(self, instant: int) -> int | None:
+        """The number of the transformer block that runs, None outside the blocks."""
+        module = self.instants[instant].module
+        if not module.startswith(self.blocks_path + "."):
+            return None
+        return int(module[len(self.blocks_path) + 1 :].split(".")[0])
 
     def alive(self, instant: int) -> list[StorageRecord]:
         """Records of what lives after the event."""

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from planner.verify.build import build_model, give_fake_storages
 from planner.verify.experts import traceable_experts
-from planner.verify.modules import block_list, module_paths, output_head
+from planner.verify.modules import block_list, blocks_path, module_paths, output_head
 from planner.verify.settings import TraceSettings
 from planner.verify.step import TrainingStep, label, no_garbage_collection
 from planner.verify.storages import StorageRecord, StorageTracker
@@ -30,18 +30,23 @@ def trace_step(config: dict[str, Any], settings: TraceSettings) -> Trace:
     model = build_model(config, settings)
     tracker = StorageTracker(settings.rounding_bytes, settings.target if settings.library_scratch else None)
     with no_garbage_collection(), FakeTensorMode():
-        first = run_two_steps(model, settings, tracker)
-        last = len(tracker.deltas)
+        first, last = run_two_steps(model, settings, tracker)
     finish_labels(tracker.records, vocabulary(model), settings)
-    trace = Trace(
-        settings, len(block_list(model)), tracker.records, tracker.instants, running_total(tracker.deltas), first, last
+    return Trace(
+        settings=settings,
+        layers=len(block_list(model)),
+        blocks_path=blocks_path(model),
+        records=tracker.records,
+        instants=tracker.instants,
+        live_bytes=running_total(tracker.deltas),
+        first=first,
+        last=last,
+        seconds=time.perf_counter() - started,
     )
-    trace.seconds = time.perf_counter() - started
-    return trace
 
 
-def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTracker) -> int:
-    """Returns the instant at which the second step begins."""
+def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTracker) -> tuple[int, int]:
+    """Returns the instants between which the second step lies."""
     give_fake_storages(model)
     register_parameters(model, tracker)
     target = cuda_target(settings.fused_attention) if settings.target == "cuda" else contextlib.nullcontext()
@@ -50,7 +55,7 @@ def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTra
         step.run()
         first = len(tracker.deltas)
         step.run()
-    return first
+        return first, len(tracker.deltas)
 
 
 def register_parameters(model: nn.Module, tracker: StorageTracker) -> None:
