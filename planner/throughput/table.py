@@ -25,7 +25,6 @@ Floats = NDArray[np.float64]
 CLASSES = ("matmul", "attention", "elementwise", "loss", "recurrence")
 ROPE_KERNELS = 5
 """rotate_half and two products and a sum: mul, neg, cat, mul, add (transformers apply_rotary_pos_emb)."""
-SCORE_OPERATIONS = frozenset({"q k^T", "mask", "softmax", "weights v"})
 PACKED_BYTES = {"nf4": 0.5, "int8": 1.0}
 
 
@@ -125,7 +124,7 @@ def _coefficients(sizes: list[Size], monomials: tuple[Monomial, ...]) -> Floats:
 
 def _kernels(program: StepProgram, rules: StepRules, spec: ModelSpec) -> Iterator[tuple[Kernel, int]]:
     """Each kernel of a micro-batch with how often it runs: forward, recomputed forward, backward."""
-    full_scores = any(work.name == "q k^T" for work, _, _ in program.work)
+    full_scores = any(_is_scores(work) for work, _, _ in program.work)
     quantised = _quantised_names(spec, rules)
     for work, count, passes in program.work:
         forward, backward = _roofline_rows(work, rules, full_scores=full_scores)
@@ -168,10 +167,15 @@ def _forward_passes(work: Work, passes: int, rules: StepRules, *, full_scores: b
     score matrix only (arXiv 2205.05198, section 5), which a fused kernel does not have.
     """
     if rules.checkpointing == "selective_attention":
-        scores = work.kind == "attention" or work.name in SCORE_OPERATIONS
+        scores = work.kind == "attention" or _is_scores(work)
         return 2 if full_scores and scores and rules.checkpoint_every else passes
-    kept = work.kind in {"matmul", "attention"} and "lora_" not in work.name
+    kept = work.kind in {"matmul", "attention"} and "r" not in work.flops.variables
     return 1 if kept and rules.checkpointing == "selective_op" else passes
+
+
+def _is_scores(work: Work) -> bool:
+    """Whether an elementwise operation moves a score matrix, which grows with the square of the length."""
+    return work.kind == "elementwise" and any(monomial.count("s") > 1 for monomial, _ in work.bytes.terms)
 
 
 def _quantised_names(spec: ModelSpec, rules: StepRules) -> frozenset[str]:
@@ -183,10 +187,10 @@ def _prepared_bytes(work: Work, rules: StepRules, *, quantised: bool) -> int:
     """Bytes moved to make a weight ready for a product: unpacked from 4 or 8 bit, or cast by autocast.
 
     The packed weight is read and the weight in the compute dtype written, in each pass that uses it; the product's own
-    reading is in `Work.bytes` (bitsandbytes autograd/_functions.py MatMul4Bit, MatMul8bitLt; torch
-    aten/src/ATen/autocast_mode.cpp cached_cast).
+    reading is in `Work.bytes`, whose constant part is the weight (bitsandbytes autograd/_functions.py MatMul4Bit,
+    MatMul8bitLt; torch aten/src/ATen/autocast_mode.cpp cached_cast). Adapters have no constant part.
     """
-    if work.kind != "matmul" or "lora_" in work.name:
+    if work.kind != "matmul":
         return 0
     elements = dict(work.bytes.terms).get((), 0) // work.width
     if quantised and rules.scheme is not None:

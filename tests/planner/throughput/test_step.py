@@ -88,6 +88,23 @@ def test_the_math_kernel_is_slower_than_the_fused_one() -> None:
     assert timed(math).step_seconds > timed().step_seconds
 
 
+def test_without_a_fused_kernel_attention_computes_the_masked_half_as_well() -> None:
+    flops = {}
+    for kernel in ("fused", "math", "eager"):
+        rules = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel=kernel)
+        flops[kernel] = next(part.flops for part in timed(rules).operations if part.operation == "attention")
+    assert flops["math"] == flops["eager"] == 2 * flops["fused"]
+
+
+def test_recomputing_attention_alone_costs_only_its_score_matrices() -> None:
+    again = {"checkpointing": "selective_attention", "checkpoint_every": 1}
+    fused = StepRules("full", "bfloat16", "bfloat16", "bfloat16", **again)  # pyright: ignore[reportArgumentType]
+    eager = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel="eager")
+    eager_again = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel="eager", **again)  # pyright: ignore[reportArgumentType]
+    assert timed(fused).step_seconds == timed().step_seconds
+    assert timed(eager_again).step_seconds > timed(eager).step_seconds
+
+
 def test_unpacking_four_bit_weights_costs_time() -> None:
     lora = StepRules("lora", "bfloat16", "bfloat16", "float32")
     qlora = StepRules("qlora", "bfloat16", "bfloat16", "float32", scheme="nf4")
