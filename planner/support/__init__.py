@@ -1,7 +1,7 @@
 """Which software can run a plan on that hardware, from which version, with a source."""
 
 from planner.support.attention import attention_kernel
-from planner.support.matrix import Needs, runs_fused_loss, support_for, unsupported_reason
+from planner.support.matrix import Needs, runs_fused_loss, support_for, support_warnings, unsupported_reason
 from planner.support.rows import SupportRow, all_rows, row
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "row",
     "runs_fused_loss",
     "support_for",
+    "support_warnings",
     "unsupported_reason",
 ]

@@ -6,7 +6,7 @@ from planner.hardware.profile import DeviceProfile
 from planner.step.rules import Kernel
 
 
-def attention_kernel(device: DeviceProfile, requested: str, masked: bool) -> tuple[Kernel, str]:
+def attention_kernel(device: DeviceProfile, requested: str, *, masked: bool) -> tuple[Kernel, str]:
     """The kernel and the reason: `fused` keeps no score matrix, `math` and `eager` keep it.
 
     Args:

@@ -1,4 +1,9 @@
-"""The gathered facts: one row for a piece of software on a kind of hardware, with version, date and source."""
+"""The gathered facts: one row for a piece of software on a kind of hardware, with version, date and source.
+
+`features` and `architectures` let a row answer questions of plans: what it says of each feature ("bitsandbytes 4-bit":
+"no"), and the architectures of the device catalogue that it speaks of ("*" for all). A row without them informs people
+only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Literal
+
+Works = Literal["yes", "partial", "retired", "no"]
+"""`partial`: with limits that the detail names. `retired`: it runs, and nobody maintains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,8 @@ class SupportRow:
     as_of: str
     confidence: str
     source: tuple[str, ...]
-
-
-_TEXTS: Final = ("id", "software", "version", "topic", "hardware", "status", "detail", "as_of", "confidence")
+    features: Mapping[str, Works]
+    architectures: tuple[str, ...]
 
 
 @cache
@@ -39,9 +46,13 @@ def _by_id() -> Mapping[str, SupportRow]:
     return {found.id: found for found in (_row(json.loads(line)) for line in text.splitlines())}
 
 
-def _row(values: dict[str, Any]) -> SupportRow:
-    texts = {name: str(values[name]) for name in _TEXTS}
-    return SupportRow(**texts, decision=values["decision"], source=tuple(values["source"]))
+def _row(values: Mapping[str, Any]) -> SupportRow:
+    named: dict[str, Any] = {
+        **values,
+        "source": tuple(values["source"]),
+        "architectures": tuple(values["architectures"]),
+    }
+    return SupportRow(**named)
 
 
 def all_rows() -> tuple[SupportRow, ...]:
@@ -56,3 +67,16 @@ def row(row_id: str) -> SupportRow:
         KeyError: no such row.
     """
     return _by_id()[row_id]
+
+
+@cache
+def row_for(feature: str, architecture: str) -> SupportRow | None:
+    """The first row that says whether a feature works on an architecture; None when no source says."""
+    return next(
+        (
+            found
+            for found in all_rows()
+            if feature in found.features and (architecture in found.architectures or "*" in found.architectures)
+        ),
+        None,
+    )

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from planner.hardware import facts
-from planner.hardware.devices import all_devices, device
+from planner.contract import Reason
+from planner.hardware import all_devices, device, facts
 from planner.hardware.profile import DeviceProfile
-from planner.support import attention_kernel, support_for, support_warnings, unsupported_reason
-from planner.support.rows import Answer, support_rows
+from planner.support import Needs, all_rows, attention_kernel, support_for, support_warnings, unsupported_reason
+from planner.support.rows import Works
 
-PLAIN = ("lora", None, "adamw", "transformers", "llama")
+PLAIN = Needs("lora", None, "adamw", "transformers", "llama", "sdpa", "full_logits")
 METHODS = (("full", None), ("lora", None), ("qlora", "nf4"), ("qlora", "int8"))
 
 
@@ -18,30 +19,34 @@ def of_architecture(architecture: str) -> DeviceProfile:
     return next(item for item in all_devices() if item.architecture == architecture)
 
 
+def reason(profile: DeviceProfile, **changes: object) -> Reason | None:
+    return unsupported_reason(profile, replace(PLAIN, **changes))  # pyright: ignore[reportArgumentType]
+
+
 # -- the data -------------------------------------------------------------------------------------------------------
 
 
 def test_every_row_has_a_source_a_date_and_known_words() -> None:
-    rows = support_rows()
+    rows = all_rows()
     assert len(rows) >= 120
     assert len({row.id for row in rows}) == len(rows)
     for row in rows:
-        assert row.sources, row.id
+        assert row.source, row.id
         assert row.as_of.startswith("20"), row.id
         assert row.status in {"works", "partial", "prototype", "retired", "no"}, row.id
         assert row.confidence in {"high", "medium", "low"}, row.id
-        assert set(row.features.values()) <= set(get_args(Answer)), row.id
+        assert set(row.features.values()) <= set(get_args(Works)), row.id
 
 
 def test_rows_speak_of_architectures_that_the_device_catalogue_has() -> None:
     known = {*facts.architectures(), "*"}
-    for row in support_rows():
+    for row in all_rows():
         assert set(row.architectures) <= known, row.id
         assert bool(row.features) == bool(row.architectures), row.id
 
 
 def test_the_rows_on_fused_attention_agree_with_the_device_catalogue() -> None:
-    for row in support_rows():
+    for row in all_rows():
         answer = row.features.get("fused attention")
         for architecture in row.architectures if answer else ():
             fused = facts.supports(architecture).fused_attention_backward
@@ -53,84 +58,88 @@ def test_the_rows_on_fused_attention_agree_with_the_device_catalogue() -> None:
 
 def test_lora_with_adamw_runs_on_every_device_of_the_catalogue() -> None:
     for item in all_devices():
-        assert unsupported_reason(item, *PLAIN) is None, item.id
+        assert reason(item) is None, item.id
 
 
 @pytest.mark.parametrize("architecture", ["tpu-v5e", "trn1", "inf2"])
 @pytest.mark.parametrize("scheme", ["nf4", "int8"])
 def test_quantised_weights_do_not_run_on_tpus_and_trainium(architecture: str, scheme: str) -> None:
-    reason = unsupported_reason(of_architecture(architecture), "qlora", scheme, "adamw", "transformers", "llama")
-    assert reason is not None
-    assert reason.code == "software_unsupported"
-    assert reason.field == "run.quantization.scheme"
-    assert "lora" in reason.message
+    found = reason(of_architecture(architecture), method="qlora", scheme=scheme)
+    assert found is not None
+    assert found.code == "unsupported:quantised base"
+    assert found.field == "run.quantization.scheme"
+    assert "lora" in found.message
 
 
 @pytest.mark.parametrize("architecture", ["sm_60", "sm_89", "gfx1100", "xe2-hpg", "x86-avx2", "apple-m3", "gfx942"])
 def test_qlora_is_no_longer_of_nvidia_only(architecture: str) -> None:
-    assert unsupported_reason(of_architecture(architecture), "qlora", "nf4", "adamw", "trl", "llama") is None
+    assert reason(of_architecture(architecture), method="qlora", scheme="nf4") is None
 
 
 def test_int8_needs_turing() -> None:
-    reason = unsupported_reason(of_architecture("sm_70"), "qlora", "int8", "adamw", "transformers", "llama")
-    assert reason is not None
-    assert "nf4" in reason.message
+    found = reason(of_architecture("sm_70"), method="qlora", scheme="int8")
+    assert found is not None
+    assert "nf4" in found.message
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion"])
 def test_bitsandbytes_optimizers_do_not_run_on_apple(optimizer: str) -> None:
-    reason = unsupported_reason(device("apple-m4-pro"), "lora", None, optimizer, "transformers", "llama")
-    assert reason is not None
-    assert reason.field == "run.optimizer"
-    assert unsupported_reason(device("nvidia-rtx-4090-24gb"), "lora", None, optimizer, "transformers", "llama") is None
+    found = reason(device("apple-m4-pro"), optimizer=optimizer)
+    assert found is not None
+    assert found.field == "run.optimizer"
+    assert reason(device("nvidia-rtx-4090-24gb"), optimizer=optimizer) is None
 
 
 def test_nobody_trains_longcat_flash_and_the_reason_says_what_instead() -> None:
     h100 = device("nvidia-h100-sxm-80gb")
-    reason = unsupported_reason(h100, "lora", None, "adamw", "transformers", "longcat_flash")
-    assert reason is not None
-    assert reason.field == "model"
-    assert "DeepSeek-V3" in reason.message
-    software = support_for(h100, "lora", None, "adamw", "transformers", "longcat_flash")
-    assert [item.supported for item in software] == [True, True, False]
-    assert software[-1].source
+    found = reason(h100, model_type="longcat_flash")
+    assert found is not None
+    assert (found.code, found.field) == ("unsupported:model", "model")
+    assert "DeepSeek-V3" in found.message
+    assert support_for(h100, replace(PLAIN, model_type="longcat_flash"))[0].source
 
 
 def test_a_dtype_that_the_device_lacks_is_refused_and_an_emulated_one_is_not() -> None:
-    tpu, t4 = device("google-tpu-v5e"), device("nvidia-t4-16gb")
-    reason = unsupported_reason(tpu, *PLAIN, compute_dtype="float16")
-    assert reason is not None
-    assert reason.code == "dtype_unsupported"
-    assert "bfloat16" in reason.message
-    assert unsupported_reason(t4, *PLAIN, compute_dtype="bfloat16") is None
-    assert unsupported_reason(t4, *PLAIN, compute_dtype="float8") is not None
-    assert unsupported_reason(t4, *PLAIN, compute_dtype="float32") is None
+    t4 = device("nvidia-t4-16gb")
+    found = reason(of_architecture("tpu-v5e"), compute_dtype="float16")
+    assert found is not None
+    assert found.code == "unsupported:compute dtype"
+    assert "bfloat16" in found.message
+    assert reason(t4, compute_dtype="bfloat16") is None
+    assert reason(t4, compute_dtype="float8") is not None
 
 
 def test_several_apple_devices_do_not_train_together() -> None:
-    assert unsupported_reason(device("apple-m4-pro"), *PLAIN, data_parallel=2) is not None
-    assert unsupported_reason(device("nvidia-rtx-4090-24gb"), *PLAIN, data_parallel=2) is None
+    assert reason(device("apple-m4-pro"), data_parallel=2) is not None
+    assert reason(device("nvidia-rtx-4090-24gb"), data_parallel=2) is None
+
+
+def test_the_fused_loss_needs_triton() -> None:
+    assert reason(device("apple-m4-pro"), loss="fused_linear") is not None
+    assert reason(device("amd-rx-7900-xtx-24gb"), loss="fused_linear") is None
 
 
 def test_torchtune_runs_and_the_note_says_that_it_ended() -> None:
-    software = support_for(device("nvidia-rtx-4090-24gb"), "lora", None, "adamw", "torchtune", "llama")
+    software = support_for(device("nvidia-rtx-4090-24gb"), replace(PLAIN, framework="torchtune"))
     assert all(item.supported for item in software)
-    assert any("torchtune" in text and "maintained" in text for text in support_warnings(software))
+    assert any("torchtune has ended" in text for text in support_warnings(software))
 
 
 def test_what_no_source_speaks_of_is_a_warning_and_not_a_refusal() -> None:
-    unknown = next(item for item in all_devices() if item.architecture == "inf2")
-    software = support_for(unknown, *PLAIN)
+    unknown = of_architecture("inf2")
+    software = support_for(unknown, PLAIN)
     assert all(item.supported and not item.source for item in software)
     assert len(support_warnings(software)) == len(software)
-    assert unsupported_reason(unknown, "lora", None, "adamw", "somebodys-trainer", "llama") is None
+    assert reason(unknown, framework="somebodys-trainer") is None
 
 
 def test_every_statement_names_its_source() -> None:
     for item in all_devices():
         for method, scheme in METHODS:
-            for said in support_for(item, method, scheme, "adamw_8bit", "transformers", "llama"):
+            needs = replace(PLAIN, method=method, scheme=scheme, optimizer="adamw_8bit", attention="flash_attention")
+            for said in support_for(item, needs):
                 assert said.source or said.note.startswith("no source"), (item.id, said.component)
+                assert said.supported or said.note
 
 
 # -- attention ------------------------------------------------------------------------------------------------------
@@ -157,15 +166,15 @@ def test_every_statement_names_its_source() -> None:
     ],
 )
 def test_the_kernel_that_the_device_really_runs(architecture: str, requested: str, masked: bool, kernel: str) -> None:
-    chosen, why = attention_kernel(of_architecture(architecture), requested, masked)
+    chosen, why = attention_kernel(of_architecture(architecture), requested, masked=masked)
     assert chosen == kernel
     assert why
 
 
 def test_flash_attention_on_turing_is_refused_when_asked_for() -> None:
     t4 = device("nvidia-t4-16gb")
-    reason = unsupported_reason(t4, *PLAIN, attention="flash_attention")
-    assert reason is not None
-    assert reason.field == "run.attention"
-    assert unsupported_reason(t4, *PLAIN, attention="sdpa") is None
+    found = reason(t4, attention="flash_attention")
+    assert found is not None
+    assert found.field == "run.attention"
+    assert reason(t4) is None
     assert "planned as sdpa" in attention_kernel(t4, "flash_attention", masked=False)[1]
