@@ -7,7 +7,7 @@ otherwise; widths are per token.
 
 from __future__ import annotations
 
-from planner.architecture.spec import Attention, LatentAttention, Mixer, Mlp, Moe, Opaque, Parallel, Sublayer
+from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, Mlp, Moe, Opaque, Parallel, Sublayer
 from planner.step.attention import attention
 from planner.step.experts import moe
 from planner.step.feed_forward import mlp
@@ -16,6 +16,15 @@ from planner.step.norms import norm
 from planner.step.player import NotModelled, Player
 from planner.step.recurrent import play
 from planner.step.tape import Value
+
+
+def layer(player: Player, block: Layer, x: Value) -> Value:
+    """A whole layer. Its input has a name in the loop over layers, and so lives as long as the layer runs."""
+    y = x
+    for part in block.sublayers:
+        y = sublayer(player, part, y)
+    player.tape.touch(x, *player.held)
+    return y
 
 
 def mixer(player: Player, block: Mixer, x: Value) -> Value:
@@ -54,10 +63,12 @@ def sublayer(player: Player, block: Sublayer, x: Value) -> Value:
     result = norm(player, block.post_norm, mixer(player, block.mixer, inside))
     if player.variant.residual_dropout:
         result = player.dropout(result)
+    if player.variant.holds_branch and not player.held:
+        player.held += [inside, result]
     if player.variant.residual_scale:
         result = tape.unary("scaled branch", result)
     total = tape.add("residual", x, result)
     return norm(player, block.norm, total) if block.norm_after_residual else total
 
 
-__all__ = ["NotModelled", "Player", "mixer", "sublayer"]
+__all__ = ["NotModelled", "Player", "layer", "mixer"]

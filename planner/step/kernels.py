@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.step.player import BOOLEAN, FLOAT32, NotModelled, Player
 from planner.step.sizes import SCORES, TOKENS, Size, above, at_most, constant, windowed
@@ -43,13 +43,15 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     FlashAttention takes 16-bit inputs only and the memory-efficient kernel no grouped heads, so that float32 with
     grouped heads falls back to the score matrix (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
     """
-    kernel = player.rules.kernel if player.variant.sdpa else "eager"
+    kernel = player.rules.kernel if player.variant.sdpa or player.rules.kernel == "flash" else "eager"
     if player.rules.autocast and kernel != "eager":
         narrow = player.rules.compute_width
         q, k, v = (player.tape.cast(value, narrow, "autocast of q, k, v") for value in (q, k, v))
     _work(player, q, heads)
     if kernel == "eager":
         return _eager(player, q, k, v, heads)
+    if kernel == "flash":
+        return _padded_flash(player, q, k, v, heads)
     if kernel == "math" or (q.width == FLOAT32 and heads.groups != heads.count):
         return _math(player, q, k, v, heads)
     if heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
@@ -101,6 +103,15 @@ def _flash(player: Player, q: Value, k: Value, v: Value, heads: Heads, factor: S
     return _kernel(player, "flash attention", (q, k, v), heads, scratch, tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32))
 
 
+def _padded_flash(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """The flash-attn package, which knows windows; unequal head widths are padded to the query's and cut afterwards."""
+    if heads.width == heads.value_width:
+        return _flash(player, q, k, v, heads, constant(1))
+    padded = player.tape.copied("padded values", v, TOKENS * (heads.groups * heads.width))
+    out = _flash(player, q, k, padded, replace(heads, value_width=heads.width), constant(1))
+    return player.tape.copied("attention output", player.tape.slice("unpadded", out, heads.result))
+
+
 def _kernel(
     player: Player, name: str, inputs: tuple[Value, ...], heads: Heads, scratch: tuple[StorageClass, ...], *kept: Value
 ) -> Value:
@@ -119,9 +130,14 @@ def _kernel(
 
 
 def _repeated(player: Player, value: Value, heads: Heads, width: int, factor: Size) -> Value:
-    """repeat_kv: each key and value head once for every query head; backward sums over the group."""
+    """repeat_kv: each key and value head once for every query head; backward sums over the group.
+
+    A single head is only seen several times (expand), which a fused kernel takes as it is.
+    """
     if heads.groups == heads.count:
         return value
+    if heads.groups == 1 and player.variant.sdpa and player.rules.kernel in {"fused", "flash"}:
+        return player.tape.reshaped(value, TOKENS * (heads.count * width) * factor)
     return player.tape.copied("repeat_kv", value, TOKENS * (heads.count * width) * factor)
 
 
@@ -176,7 +192,7 @@ def _windowed(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Val
     long, short = above(heads.window - 1), at_most(heads.window - 1)
     tape = player.tape
     inputs = (q, k, v)
-    if heads.groups != heads.count:
+    if heads.groups not in {1, heads.count}:
         near = tuple(_kept_while(player, value, short) for value in (k, v))
         far = (_repeated(player, k, heads, heads.width, long), _repeated(player, v, heads, heads.value_width, long))
         inputs = (q, *near, *far)

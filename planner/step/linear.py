@@ -15,7 +15,11 @@ def linear(player: Player, module: Module, x: Value, rows: Size = TOKENS) -> Val
     rules = player.rules
     trained = player.trains_base or module.name in rules.saved_modules
     base = _base_linear(player, module, x, rows, trained=trained and not rules.quantises(module))
-    return _adapted(player, module, x, base, rows) if rules.adapts(module) else base
+    if not rules.adapts(module):
+        return base
+    result = _adapted(player, module, x, base, rows)
+    player.tape.touch(x)
+    return result
 
 
 def _base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained: bool) -> Value:

@@ -25,12 +25,16 @@ class NotModelled(ValueError):
 
 @dataclass(slots=True)
 class Player:
-    """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained."""
+    """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained.
+
+    `held` collects tensors that the class's code names, so that they live until the layer ends.
+    """
 
     tape: Tape
     rules: StepRules
     trains_base: bool
     variant: Variant = field(default=LLAMA)
+    held: list[Value] = field(default_factory=list[Value])
 
     def weight_gradient(self, module: Module) -> tuple[StorageClass, ...]:
         """The gradients that backward leaves for a module's weight and bias."""

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Parallel, Stack
-from planner.step.blocks import sublayer as play_sublayer
+from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.loss import play_head
 from planner.step.norms import norm
@@ -110,10 +110,15 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     everything = _all_gradients(spec, rules, runs, head)
     kept_gradients: Live = everything if rules.accumulate and not rules.optimizer_in_backward else Counter()
     assembly = _Assembly(_always(spec, rules) + kept_gradients)
-    saved, cached = _forward_pass(assembly, runs)
+    prelude = _prelude(spec, rules)
+    held = _held_embedding(spec, rules, runs)
+    assembly.add("forward", prelude.forward, held)
+    saved, cached = _forward_pass(assembly, runs, prelude.saved, held)
     assembly.add("loss", head.forward, saved, cached)
     assembly.add("loss", head.backward, saved)
-    _backward_pass(assembly, runs, saved, _after_head(spec, rules, head), keep=not _frees_gradients(rules))
+    later = _after_head(spec, rules, head)
+    later = _backward_pass(assembly, runs, saved, later, keep=not _frees_gradients(rules))
+    assembly.add("backward", prelude.backward, later)
     _embedding_backward(assembly, spec, rules, everything)
     work = [(item, run.count, 2 if run.recomputed else 1) for run in runs for item in run.work]
     work += [(item, 1, 1) for item in head_tape.work]
@@ -127,7 +132,8 @@ def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
     runs = list(_runs(spec, frozen))
     _, head = _head(spec, frozen, reached=False)
     assembly = _Assembly(_always(spec, frozen))
-    _forward_pass(assembly, runs)
+    held = _held_embedding(spec, frozen, runs)
+    _forward_pass(assembly, runs, Counter(), held)
     assembly.add("loss", head.forward)
     return _compiled(assembly, [])
 
@@ -158,9 +164,11 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
     """Alive during the whole step: the batch (ids, labels, mask) and, with RoPE, the model's cos and sin tables."""
     live: Live = Counter({StorageClass("input ids, labels, mask", TOKENS * INDEX, "temporaries"): 3})
     rotary = max((_rotary_width(run.layer) for run in spec.text.runs), default=0)
+    variant = variant_of(spec.model_type)
     if rotary:
-        table = StorageClass("cos, sin", S * (rotary * rules.weights_width), "activations")
-        live[table] = 2
+        width = 4 if variant.float32_tables or variant.rope == "complex" else rules.weights_width
+        table = StorageClass("cos, sin", S * (rotary * width), "activations")
+        live[table] = 1 if variant.rope == "complex" else 2 * variant.rope_kinds
     if rules.kernel == "eager":
         live[StorageClass("causal mask", Size({("s", "s"): rules.weights_width}), "temporaries")] = 1
     return live
@@ -179,19 +187,22 @@ def _rotary_width(layer: Layer) -> int:
     return 0
 
 
-def _forward_pass(assembly: _Assembly, runs: list[_Run]) -> tuple[Live, Live]:
-    """Add the forward instants; returns what is kept for backward and what is kept until the end of forward."""
-    saved: Live = Counter()
+def _forward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, held: Live) -> tuple[Live, Live]:
+    """Add the forward instants; returns what is kept for backward and what is kept until the end of forward.
+
+    `saved` is what the embedding keeps, `held` what the model's own code holds until the last layer has run.
+    """
     cached: Live = Counter()
     for run in runs:
         before = times(run.saved, run.count - 1 + int(run.recomputed))
-        assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1))
+        assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1), held)
         saved = saved + times(run.saved, run.count)
         cached = cached + times(run.cached, run.count)
     return saved, cached
 
 
-def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, keep: bool) -> None:
+def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, keep: bool) -> Live:
+    """Add the backward instants; returns `later` with the gradients that they leave."""
     for run in reversed(runs):
         saved = saved - times(run.saved, run.count)
         if not run.reached:
@@ -203,6 +214,43 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
             assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
         if keep:
             later = later + times(run.gradients, run.count)
+    return later
+
+
+def _transformed(spec: ModelSpec) -> bool:
+    """Whether the first layer's input is another tensor than the embedding's output."""
+    variant = variant_of(spec.model_type)
+    return variant.embedding_scale or variant.embedding_dropout or len(spec.embeddings) > 1 or bool(spec.text.before)
+
+
+def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live:
+    """The embedding's output (and that of a position table) keep their names in the model's forward.
+
+    Where the first layer keeps its input for backward anyway, it is the same tensor.
+    """
+    width = _stream_width(rules)
+    live: Live = Counter()
+    kept = bool(runs) and any(kind.what.endswith("layer input") for kind in runs[0].saved)
+    if _transformed(spec) or not kept:
+        live[StorageClass("embedding output", TOKENS * (spec.hidden * width), "temporaries")] += 1
+    if len(spec.embeddings) > 1:
+        live[StorageClass("position embeddings", S * (spec.hidden * width), "temporaries")] += 1
+    return live
+
+
+def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
+    """What happens to the embedding before the first layer: scale, norms, dropout."""
+    tape, variant = Tape(), variant_of(spec.model_type)
+    player = Player(tape, rules, rules.trains_base, variant)
+    wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
+    x = tape.value("embedding output", TOKENS * spec.hidden, _stream_width(rules), wants)
+    y = tape.unary("scaled embedding", x) if variant.embedding_scale else x
+    y = tape.unary("with positions", y) if len(spec.embeddings) > 1 else y
+    for module in spec.text.before:
+        if module.kind.endswith("norm"):
+            y = norm(player, module, y)
+    y = player.dropout(y) if variant.embedding_dropout else y
+    return simulate(tape, (), (y,), accumulate=_frees_gradients(rules))
 
 
 def _embedding_gradients(spec: ModelSpec, rules: StepRules) -> Live:
@@ -296,9 +344,7 @@ def _layer_profile(
     tape = Tape()
     player = Player(tape, rules, role.trained, variant)
     x = tape.value("layer input", TOKENS * hidden, _stream_width(rules), role.input_gradient)
-    y = x
-    for sublayer in layer.sublayers:
-        y = play_sublayer(player, sublayer, y)
+    y = play_layer(player, layer, x)
     kept: Live = Counter()
     if checkpointed:
         operations = _kept_operations(tape) if rules.checkpointing != "full" else []

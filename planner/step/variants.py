@@ -31,7 +31,9 @@ class Variant:
     not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
     `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
     `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding.
-    `gate_first`: the MLP multiplies act(gate) by up in this order of evaluation.
+    `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
+    `holds_branch`: the first sublayer's normed input and result keep their names, and so their memory, to the layer's
+    end. The dropouts are those whose probability a class sets above 0 (see `dropouts_of`).
     """
 
     rms: Rms = "narrow"
@@ -45,42 +47,49 @@ class Variant:
     shared_first: bool = False
     residual_scale: bool = False
     embedding_scale: bool = False
+    float32_tables: bool = False
+    rope_kinds: int = 1
+    holds_branch: bool = False
     residual_dropout: bool = False
     attention_dropout: bool = False
     embedding_dropout: bool = False
 
 
 LLAMA = Variant()
-_FLOAT32_ROPE = Variant(rope="float32")
+_FLOAT32_ROPE = Variant(rope="float32", float32_tables=True)
+_GPT2 = Variant(holds_branch=True)
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset", embedding_scale=True)
+_GEMMA3 = Variant(rms="unit_offset", embedding_scale=True, rope_kinds=2)
 _QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
 _QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=True)
 _GRANITE = Variant(router="topk_softmax_wide", residual_scale=True, embedding_scale=True)
 _SIGMOID = Variant(router="sigmoid_float32")
-_OLMO2 = Variant(rms="wide", rope="float32")
+_OLMO2 = Variant(rms="wide", rope="float32", float32_tables=True)
 _COHERE = Variant(layer_norm="steps", rope="float32")
 
 VARIANTS: dict[str, Variant] = {
-    "gpt2": Variant(),
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
+    "stablelm": _GPT2,
     "gptj": Variant(rope="pairs", sdpa=False, scores="float32"),
-    "gpt_neo": Variant(sdpa=False, scores="float32"),
+    "gpt_neo": Variant(sdpa=False, scores="float32", holds_branch=True),
     "bloom": Variant(sdpa=False, scores="alibi", split="slices"),
     "mpt": Variant(sdpa=False, scores="bias"),
     "xglm": Variant(sdpa=False, scores="flat", embedding_scale=True),
     "falcon": Variant(split="index"),
     "phi3": Variant(split="slices"),
-    "olmo": Variant(layer_norm="float32", rope="float32"),
+    "olmo": Variant(layer_norm="float32", rope="float32", float32_tables=True),
     "olmo2": _OLMO2,
     "olmo3": _OLMO2,
-    "flex_olmo": Variant(rms="wide", rope="float32", router="softmax_narrowed"),
+    "flex_olmo": Variant(rms="wide", rope="float32", float32_tables=True, router="softmax_narrowed"),
     "olmoe": Variant(router="softmax_narrowed"),
     "cohere": _COHERE,
     "cohere2": _COHERE,
     "gemma": _GEMMA,
     "gemma2": Variant(rms="unit_offset", embedding_scale=True, sdpa=False),
-    "gemma3": _GEMMA,
-    "gemma3_text": _GEMMA,
+    "gemma3": _GEMMA3,
+    "gemma3_text": _GEMMA3,
     "recurrent_gemma": _GEMMA,
     "qwen2_moe": _QWEN_MOE,
     "qwen3_moe": _QWEN_MOE,
@@ -94,7 +103,7 @@ VARIANTS: dict[str, Variant] = {
     "granitemoe": _GRANITE,
     "granitemoehybrid": _GRANITE,
     "ernie4_5": _FLOAT32_ROPE,
-    "ernie4_5_moe": Variant(rope="float32", router="ernie", shared_first=True),
+    "ernie4_5_moe": Variant(rope="float32", float32_tables=True, router="ernie", shared_first=True),
     "hunyuan_v1_dense": Variant(norm_after_rope=True),
     "hunyuan_v1_moe": Variant(norm_after_rope=True, router="softmax"),
     "phimoe": Variant(router="sparsemixer"),
