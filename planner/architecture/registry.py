@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from planner.architecture import families
 from planner.architecture.config import Config, ConfigError, UnknownModelType
+from planner.architecture.dropout import dropouts_of
 from planner.architecture.reader import Reader
 from planner.architecture.spec import ModelSpec
 
@@ -38,4 +40,5 @@ def read_config(values: Mapping[str, Any]) -> ModelSpec:
     reader = readers().get(model_type)
     if reader is None:
         raise UnknownModelType(model_type, "no description of its layers is in the catalogue")
-    return reader(config)
+    spec = reader(config)
+    return replace(spec, dropouts=dropouts_of(config, model_type))

@@ -15,6 +15,7 @@ Component = Literal[
     "embedding", "attention", "mlp", "experts", "shared_experts", "router", "norms", "state_space",
     "vision", "audio", "lm_head", "other",
 ]  # fmt: skip
+DropoutPlace = Literal["embedding", "residual", "attention", "activation"]
 Kind = Literal["linear", "embedding", "rms_norm", "layer_norm", "conv", "experts", "parameter"]
 
 
@@ -281,7 +282,7 @@ class ModelSpec:
     encoder) that run before it. `embeddings` are looked up by token or position. `lm_head` is None for a headless
     model; when `tied`, its weight is the first embedding's and counts once. `mtp_parameters` are in the checkpoint but
     are not built for training. `phantoms` are elements that the library's class allocates although no checkpoint has
-    them; the meta model's count minus the phantoms is `total`.
+    them; the meta model's count minus the phantoms is `total`. `dropouts` are the places with a probability above 0.
     """
 
     model_type: str
@@ -301,6 +302,7 @@ class ModelSpec:
     checkpoint_extra: int = 0
     phantoms: int = 0
     notes: tuple[Note, ...] = ()
+    dropouts: frozenset[DropoutPlace] = frozenset()
     assumed: dict[str, object] = field(default_factory=dict[str, object], hash=False, compare=False)
 
     @property

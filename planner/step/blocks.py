@@ -61,7 +61,7 @@ def sublayer(player: Player, block: Sublayer, x: Value) -> Value:
     tape = player.tape
     inside = x if block.norm_after_residual else norm(player, block.norm, x)
     result = norm(player, block.post_norm, mixer(player, block.mixer, inside))
-    if player.variant.residual_dropout:
+    if "residual" in player.variant.dropouts:
         result = player.dropout(result)
     if player.variant.holds_branch and not player.held:
         player.held += [inside, result]

@@ -164,7 +164,7 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
     """Alive during the whole step: the batch (ids, labels, mask) and, with RoPE, the model's cos and sin tables."""
     live: Live = Counter({StorageClass("input ids, labels, mask", TOKENS * INDEX, "temporaries"): 3})
     rotary = max((_rotary_width(run.layer) for run in spec.text.runs), default=0)
-    variant = variant_of(spec.model_type)
+    variant = variant_of(spec)
     if rotary:
         width = 4 if variant.float32_tables or variant.rope == "complex" else rules.weights_width
         table = StorageClass("cos, sin", S * (rotary * width), "activations")
@@ -219,8 +219,8 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
 
 def _transformed(spec: ModelSpec) -> bool:
     """Whether the first layer's input is another tensor than the embedding's output."""
-    variant = variant_of(spec.model_type)
-    return variant.embedding_scale or variant.embedding_dropout or len(spec.embeddings) > 1 or bool(spec.text.before)
+    variant = variant_of(spec)
+    return variant.embedding_scale or "embedding" in variant.dropouts or len(spec.embeddings) > 1 or bool(spec.text.before)
 
 
 def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live:
@@ -240,7 +240,7 @@ def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     """What happens to the embedding before the first layer: scale, norms, dropout."""
-    tape, variant = Tape(), variant_of(spec.model_type)
+    tape, variant = Tape(), variant_of(spec)
     player = Player(tape, rules, rules.trains_base, variant)
     wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
     x = tape.value("embedding output", TOKENS * spec.hidden, _stream_width(rules), wants)
@@ -249,7 +249,7 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     for module in spec.text.before:
         if module.kind.endswith("norm"):
             y = norm(player, module, y)
-    y = player.dropout(y) if variant.embedding_dropout else y
+    y = player.dropout(y) if "embedding" in variant.dropouts else y
     return simulate(tape, (), (y,), accumulate=_frees_gradients(rules))
 
 
@@ -296,7 +296,7 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     stacks = [stack for stack in spec.encoders if spec.task == "seq2seq_lm"] + [spec.text]
     total = sum(stack.layer_count for stack in stacks)
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
-    position, variant = 0, variant_of(spec.model_type)
+    position, variant = 0, variant_of(spec)
     for stack in stacks:
         for run in stack.runs:
             for role, count in _roles(position, run.count, first_trained, rules):
@@ -430,7 +430,7 @@ def _layer_run(
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
     tape = Tape()
     trained = rules.trains_base
-    player = Player(tape, rules, trained, variant_of(spec.model_type))
+    player = Player(tape, rules, trained, variant_of(spec))
     reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)
     x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules), reached)
     hidden = x

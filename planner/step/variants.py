@@ -7,8 +7,10 @@ A class that is not listed computes as Llama does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from planner.architecture.spec import DropoutPlace, ModelSpec
 
 Rms = Literal["narrow", "wide", "unit_offset", "float32_weight"]
 LayerNorm = Literal["fused", "float32", "steps"]
@@ -33,7 +35,7 @@ class Variant:
     `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding.
     `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
     `holds_branch`: the first sublayer's normed input and result keep their names, and so their memory, to the layer's
-    end. The dropouts are those whose probability a class sets above 0 (see `dropouts_of`).
+    end. `dropouts` comes from the model's own config.
     """
 
     rms: Rms = "narrow"
@@ -50,9 +52,7 @@ class Variant:
     float32_tables: bool = False
     rope_kinds: int = 1
     holds_branch: bool = False
-    residual_dropout: bool = False
-    attention_dropout: bool = False
-    embedding_dropout: bool = False
+    dropouts: frozenset[DropoutPlace] = frozenset()
 
 
 LLAMA = Variant()
@@ -131,6 +131,7 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def variant_of(model_type: str) -> Variant:
-    """The ways of the class that reads this model_type."""
-    return VARIANTS.get(model_type, LLAMA)
+def variant_of(spec: ModelSpec) -> Variant:
+    """The ways of the class that reads this model, with the dropouts of its config."""
+    variant = VARIANTS.get(spec.model_type, LLAMA)
+    return replace(variant, dropouts=spec.dropouts) if spec.dropouts else variant
