@@ -83,7 +83,7 @@ def test_all_verdicts_are_reachable() -> None:
     assert ask(LLAMA_8B, RTX_4090, method="qlora").verdict == "fits"
     assert ask(LLAMA_8B, RTX_4090, method="full").verdict == "does_not_fit"
     assert ask(LLAMA_8B, RTX_4090, framework="unsloth").verdict == "not_modelled"
-    tight = {"device_memory_gib": required(ask(LLAMA_8B, RTX_4090, method="qlora")) / 2**30 * 1.05}
+    tight: dict[str, Any] = {"device_memory_gib": required(ask(LLAMA_8B, RTX_4090, method="qlora")) / 2**30 * 1.05}
     assert ask(LLAMA_8B, RTX_4090, method="qlora", machine=tight).verdict == "tight"
     assert ask("Qwen/Qwen2.5-0.5B", "google-tpu-v5e-chip", method="qlora").verdict == "unsupported"
 

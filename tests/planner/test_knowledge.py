@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from planner.architecture import count
@@ -106,7 +108,7 @@ def test_13_fused_experts_are_neither_quantised_nor_adapted() -> None:
 
 
 def test_14_nf4_holds_a_dequantised_weight() -> None:
-    run = {"activation_checkpointing": "full", "loss": "fused_linear", "sequence_length": 512}
+    run: dict[str, Any] = {"activation_checkpointing": "full", "loss": "fused_linear", "sequence_length": 512}
     plain = terms(ask(MISTRAL, method="lora", **run))["temporaries"]
     quantised = terms(ask(MISTRAL, method="qlora", **run))["temporaries"]
     assert quantised - plain > 50 * MIB
@@ -114,7 +116,7 @@ def test_14_nf4_holds_a_dequantised_weight() -> None:
 
 def test_15_foreach_adamw_copies_all_moments_and_can_be_the_peak() -> None:
     """Traced by others: 69,123 MiB in the optimizer step of a pure bfloat16 7.25 B Mistral at 1 x 2048."""
-    run = {"method": "full", "sequence_length": 2048, "activation_checkpointing": "none"}
+    run: dict[str, Any] = {"method": "full", "sequence_length": 2048, "activation_checkpointing": "none"}
     foreach = ask(MISTRAL, optimizer_impl="foreach", **run)
     assert foreach.memory is not None
     assert foreach.memory.device.peak_moment == "optimizer_step"
