@@ -32,6 +32,7 @@ _BY_NAME = {
     "lm_head": r"lm_head",
     "router": r"shared_expert_gate|e_score_correction_bias",
     "shared_experts": r"shared",
+    "other": r"attn_hc|ffn_hc|hc_head",
 }
 _BY_CLASS = {
     "norms": r"Norm\w*$",
@@ -151,6 +152,35 @@ def deepseek_v3(draw: Draw) -> Values:
 def indexed(draw: Draw) -> Values:
     sizes = {"index_head_dim": draw(st.sampled_from([8, 16])), "index_n_heads": draw(st.integers(1, 5))}
     return widths(draw) | latent(draw, low_rank=True) | deepseek_fields(draw) | sizes
+
+
+def deepseek_v4(draw: Draw) -> Values:
+    values = widths(draw) | routing(draw, "n_routed_experts")
+    del values["intermediate_size"], values["num_key_value_heads"]
+    kinds = ("sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention")
+    layers = values["num_hidden_layers"]
+    ratios = draw(st.lists(st.sampled_from([0, 4, 128]), min_size=layers, max_size=layers + 1))
+    schedule = draw(st.sampled_from([{"compress_ratios": ratios}, {}]))
+    if draw(st.booleans()):
+        schedule = {"layer_types": layer_kinds(draw, layers, *kinds)}
+    return (
+        values
+        | schedule
+        | {
+            "moe_intermediate_size": draw(st.integers(3, 40)),
+            "n_shared_experts": draw(st.integers(1, 3)),
+            "head_dim": draw(st.sampled_from([16, 32])),
+            "q_lora_rank": draw(st.integers(3, 20)),
+            "o_groups": draw(st.sampled_from([1, 2])),
+            "o_lora_rank": draw(st.integers(3, 20)),
+            "hc_mult": draw(st.integers(1, 5)),
+            "index_n_heads": draw(st.integers(1, 5)),
+            "index_head_dim": draw(st.sampled_from([8, 16])),
+            "compress_rate_csa": draw(st.integers(2, 9)),
+            "mlp_bias": draw(st.booleans()),
+            "num_hash_layers": draw(st.integers(0, 3)),
+        }
+    )
 
 
 def glm_moe_dsa(draw: Draw) -> Values:
@@ -493,6 +523,7 @@ SHAPES: dict[str, Callable[[Draw], Values]] = {
     "deepseek_v2": deepseek_v3,
     "deepseek_v3": deepseek_v3,
     "deepseek_v32": indexed,
+    "deepseek_v4": deepseek_v4,
     "glm_moe_dsa": glm_moe_dsa,
     "glm4_moe": grouped_deepseek,
     "glm4_moe_lite": glm4_moe_lite,
