@@ -65,13 +65,15 @@ class Plan:
         """What the plan asks of its software."""
         rules = self.rules
         return Needs(
-            rules.method,
-            rules.scheme,
-            self.optimizer,
-            rules.framework,
-            self.spec.model_type,
-            self.attention,
-            rules.loss,
+            method=rules.method,
+            scheme=rules.scheme,
+            optimizer=self.optimizer,
+            framework=rules.framework,
+            model_type=self.spec.model_type,
+            attention=self.attention,
+            loss=rules.loss,
+            compute_dtype=rules.compute_dtype,
+            data_parallel=self.data_parallel,
         )
 
     @property

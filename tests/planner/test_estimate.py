@@ -73,8 +73,8 @@ def test_every_moment_of_the_contract_is_listed() -> None:
 @settings(max_examples=30)
 @given(run=RUNS, factor=st.integers(2, 4))
 def test_more_tokens_never_need_less(run: dict[str, Any], factor: int) -> None:
-    longer = {**run, "sequence_length": min(4096, run["sequence_length"] * factor)}
-    larger = {**run, "micro_batch_size": run["micro_batch_size"] * factor}
+    longer: dict[str, Any] = {**run, "sequence_length": min(4096, run["sequence_length"] * factor)}
+    larger: dict[str, Any] = {**run, "micro_batch_size": run["micro_batch_size"] * factor}
     assert required(ask(TINY, RTX_4090, **longer)) >= required(ask(TINY, RTX_4090, **run))
     assert required(ask(TINY, RTX_4090, **larger)) >= required(ask(TINY, RTX_4090, **run))
 

@@ -150,7 +150,7 @@ def test_18_eager_attention_keeps_score_matrices() -> None:
 def test_18_a_device_without_fused_backward_falls_back_to_the_score_matrix() -> None:
     mac = ask(MISTRAL, "apple-m2-ultra", method="lora", machine={"device_memory_gib": 192})
     card = ask(MISTRAL, H100, method="lora")
-    assert terms(mac)["activations"] > 2 * terms(card)["activations"]
+    assert terms(mac)["activations"] > 1.5 * terms(card)["activations"]
 
 
 def test_20_and_21_the_peak_is_a_moment_of_the_second_step() -> None:
