@@ -20,6 +20,9 @@ from planner.verify.target import unpacked_rows
 from planner.verify.trace import trace_step
 from tests.planner.verify import tiny
 
+pytestmark = pytest.mark.slow
+
+
 # Long enough for 5,056 bytes to be little: a checkpoint keeps the CPU generator's state, which no dispatcher sees.
 ON_CPU = TraceSettings(target="cpu", rounding_bytes=1, sequence_length=256, micro_batch_size=2, lora_rank=4)
 FLOAT32 = replace(ON_CPU, weights_dtype="float32", compute_dtype="float32")
@@ -86,7 +89,6 @@ def peak_after_mark(sizes: list[int]) -> int:
     return peak
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("config", [tiny.LLAMA, tiny.QWEN3, tiny.GPT2, tiny.GEMMA2, tiny.QWEN3_MOE])
 @pytest.mark.parametrize(
@@ -102,7 +104,6 @@ def test_a_real_step_has_the_traced_peak(config: dict[str, Any], settings: Trace
     assert traced == pytest.approx(measured, rel=0.001)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("settings", [ON_CPU, replace(ON_CPU, activation_checkpointing="full")])
 def test_torchs_tracker_finds_the_same_peak(settings: TraceSettings) -> None:

@@ -10,6 +10,9 @@ from planner.verify.settings import TraceSettings
 from planner.verify.trace import trace_step
 from tests.planner.verify import tiny
 
+pytestmark = pytest.mark.slow
+
+
 DEEP = 8
 SMALL = TraceSettings(sequence_length=64, micro_batch_size=2, lora_rank=4)
 CASES = [
@@ -21,7 +24,6 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", CASES)
 @pytest.mark.parametrize("config", [tiny.LLAMA, tiny.QWEN3_MOE])
 def test_the_extension_is_exact(config: dict[str, Any], settings: TraceSettings) -> None:

@@ -1,10 +1,13 @@
 """Births, deaths and rounding on cases small enough to count by hand."""
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from planner.verify.scratch import scratch_bytes
 from planner.verify.storages import StorageTracker
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_storage_lives_until_its_last_owner_is_gone() -> None:

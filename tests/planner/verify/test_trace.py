@@ -11,6 +11,9 @@ from planner.verify.timeline import TERMS, Trace
 from planner.verify.trace import trace_step
 from tests.planner.verify import tiny
 
+pytestmark = pytest.mark.slow
+
+
 SMALL = TraceSettings(sequence_length=64, micro_batch_size=2, lora_rank=4)
 
 

@@ -8,6 +8,8 @@ import pytest
 from planner.verify.trace_cli import main
 from tests.planner.verify import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_table_names_the_peak_and_what_is_alive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.json"
