@@ -69,7 +69,7 @@ def interval_of(required_bytes: int) -> tuple[int, int]:
 def _verdict(reasons: list[Reason]) -> Verdict:
     """The first of the contract's order that holds."""
     codes = {reason.code.split(":")[0] for reason in reasons}
-    if codes & {"device_memory", "host_memory", "disk_space"}:
+    if codes & {"device_memory", "host_memory", "disk_space", "single_allocation"}:
         return "does_not_fit"
     if any(reason.code.startswith("unsupported") for reason in reasons):
         return "unsupported"
@@ -92,8 +92,19 @@ def _reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
     if machine.disk_free_bytes is not None and disk > machine.disk_free_bytes:
         text = f"needs {format_bytes(disk)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
         reasons.append(Reason(code="disk_space", field="machine.disk_free_gib", message=text))
+    reasons += _allocation_reasons(plan, ledger)
     unsupported = unsupported_reason(machine.device, plan.needs)
     return [*reasons, unsupported] if unsupported is not None else reasons
+
+
+def _allocation_reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
+    """A driver's limit on one allocation (Intel Arc: 4 GB)."""
+    limit = plan.machine.device.supports.max_single_allocation_bytes
+    if limit is None or ledger.largest_storage_bytes <= limit:
+        return []
+    largest = format_bytes(ledger.largest_storage_bytes)
+    text = f"needs one allocation of {largest}, the driver gives at most {format_bytes(limit)} at once"
+    return [Reason(code="single_allocation", field="machine.device", message=text)]
 
 
 def _place(machine: Machine) -> str:

@@ -171,7 +171,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         attention=attention,
         kernel_reason=why,
         assumed=filler.assumed,
-        warnings=(*filler.warnings, *_kernel_warning(kernel, attention, why)),
+        warnings=(*filler.warnings, *_kernel_warning(kernel, why)),
     )
 
 
@@ -356,8 +356,8 @@ def _checkpointing(run: RunRequest, method: str, defaults: dict[str, str], fille
     return ("selective_op" if chosen == "selective" else chosen), 1
 
 
-def _kernel_warning(kernel: str, attention: str, why: str) -> tuple[str, ...]:
-    return (f"attention {attention} {why}",) if kernel == "math" else ()
+def _kernel_warning(kernel: str, why: str) -> tuple[str, ...]:
+    return (f"attention: {why}",) if kernel == "math" else ()
 
 
 def _typical_sequence(spec: ModelSpec) -> int:

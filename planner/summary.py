@@ -8,7 +8,7 @@ from planner.hardware import Machine
 from planner.plan import Plan
 from planner.units import format_bytes, format_seconds
 
-DECISIVE = ("device_memory", "host_memory", "disk_space")
+DECISIVE = ("device_memory", "host_memory", "disk_space", "single_allocation")
 METHOD_NAMES = {
     "full": "full fine-tuning",
     "lora": "LoRA",

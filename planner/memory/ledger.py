@@ -50,6 +50,7 @@ class Resident:
     optimizer_temporaries: int
     host_optimizer_states: int
     load_temporaries: int
+    largest_weight: int
     optimizer_traffic: int
     trainable_parameters: int
 
@@ -87,6 +88,7 @@ class Ledger:
     disk_terms: dict[str, int]
     resident: Resident
     communication_bytes: int
+    largest_storage_bytes: int
 
 
 def optimizer_choice(plan: Plan) -> OptimizerChoice:
@@ -122,6 +124,7 @@ def resident(
         optimizer_temporaries=step_temporary_bytes(choice, tensors, width, sharding.optimizer_shards),
         host_optimizer_states=states if choice.paged else 0,
         load_temporaries=_largest_source(spec, rules),
+        largest_weight=_largest_weight(spec, rules),
         optimizer_traffic=traffic_bytes(choice, tensors, width, sharding.optimizer_shards),
         trainable_parameters=sum(t.elements * t.count for t in tensors),
     )
@@ -140,6 +143,12 @@ def _largest_source(spec: ModelSpec, rules: StepRules) -> int:
     Source: transformers/integrations/bitsandbytes.py (quantisation on the device, a parameter at a time).
     """
     sizes = [m.weight_elements * rules.weights_width for m, _ in base_modules(spec, rules) if rules.quantises(m)]
+    return max(sizes, default=0)
+
+
+def _largest_weight(spec: ModelSpec, rules: StepRules) -> int:
+    """Bytes of the largest weight that is not quantised: one storage, as fused experts are."""
+    sizes = [m.weight_elements * rules.weights_width for m, _ in base_modules(spec, rules) if not rules.quantises(m)]
     return max(sizes, default=0)
 
 
@@ -165,7 +174,7 @@ def build(plan: Plan) -> Ledger:
         terms = _instant_terms(program, program.instants[highest], sizes, held)
         parts = _instant_parts(program, program.instants[highest], sizes)
         operation = program.instants[highest].operation
-    return _finish(plan, held, terms, parts, peak_moment, operation, moments)
+    return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes))
 
 
 def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
@@ -252,7 +261,7 @@ def _fragmentation(plan: Plan, allocated: int) -> int:
 
 def _finish(
     plan: Plan, held: Resident, terms: dict[str, int], parts: tuple[PeakPart, ...], peak_moment: str, operation: str,
-    moments: dict[str, int],
+    moments: dict[str, int], largest: int,
 ) -> Ledger:  # fmt: skip
     allocated = sum(terms.values())
     fragmentation = _fragmentation(plan, allocated)
@@ -275,6 +284,7 @@ def _finish(
         disk_terms=_disk_terms(plan, held),
         resident=held,
         communication_bytes=held.gradients if plan.data_parallel > 1 else 0,
+        largest_storage_bytes=max(largest, held.largest_weight),
     )
 
 

@@ -197,6 +197,13 @@ def test_31_apple_caps_the_working_set() -> None:
     assert mac.host.shared_with_device
 
 
+def test_31_arc_limits_one_allocation() -> None:
+    """Float32 logits of 8 x 2048 tokens over 152 k entries are one storage of 9 GiB."""
+    given = ask("Qwen/Qwen2.5-0.5B", "intel-arc-a770-16gb", method="lora", micro_batch_size=8)
+    assert "single_allocation" in {reason.code for reason in given.reasons}
+    assert given.verdict == "does_not_fit"
+
+
 def test_31_names_are_never_matched_by_substring() -> None:
     l4, l40 = match_name("NVIDIA L4"), match_name("NVIDIA L40")
     assert l4 is not None
