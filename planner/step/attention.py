@@ -27,11 +27,11 @@ def attention(player: Player, block: Attention, x: Value) -> Value:
     if block.cross:
         raise NotModelled("cross-attention")
     projected = _projections(player, block, x)
-    if not player.variant.norm_after_rope:
+    if player.variant.norm_place == "after_projections" or block.qkv is not None:
         _normed_heads(player, block, projected)
     if block.position == "rope":
         _rotated(player, block, projected, x)
-    if player.variant.norm_after_rope:
+    if player.variant.norm_place == "after_rope":
         _normed_heads(player, block, projected)
     heads = Heads(
         block.query_heads, block.key_value_heads, block.head_dim, block.value_head_dim or block.head_dim,
@@ -61,7 +61,10 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
         half = TOKENS * (block.query_heads * block.head_dim)
         q, gate = tape.pieces("query, gate", q, (half, half))
         gate = tape.copied("gate", gate)
+    at_once = player.variant.norm_place == "projection"
+    q = _normed(player, block.q_norm, q) if at_once else q
     k = linear(player, block.k, x)
+    k = _normed(player, block.k_norm, k) if at_once else k
     v = linear(player, block.v, x) if block.v is not None else k
     return _Projected(q, k, v, gate)
 

@@ -63,8 +63,8 @@ def sublayer(player: Player, block: Sublayer, x: Value) -> Value:
     result = norm(player, block.post_norm, mixer(player, block.mixer, inside))
     if "residual" in player.variant.dropouts:
         result = player.dropout(result)
-    if player.variant.holds_branch and not player.held:
-        player.held += [inside, result]
+    if player.variant.holds_branch != "nothing" and not player.held:
+        player.held += [result] if player.variant.holds_branch == "result" else [inside, result]
     if player.variant.residual_scale:
         result = tape.unary("scaled branch", result)
     total = tape.add("residual", x, result)

@@ -132,7 +132,7 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
         saves=((source,) if keeps_input else ()) + (weights if source.needs_gradient else ()),
         gradients=((source, True), *((weight, True) for weight in weights)),
         weight_gradient=player.trained_gradient(module) if not copies else (),
-        keep_recomputed=True,
+        keep_recomputed=True, saves_parameter=source.needs_gradient,
     )  # fmt: skip
     tape.touch(*weights)
     _grouped_work(player, block, module, source, out)

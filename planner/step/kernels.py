@@ -52,7 +52,8 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         return _eager(player, q, k, v, heads)
     if kernel == "flash":
         return _padded_flash(player, q, k, v, heads)
-    if kernel == "math" or (q.width == FLOAT32 and heads.groups != heads.count):
+    grouped = heads.groups != heads.count
+    if kernel == "math" or (grouped and (q.width == FLOAT32 or not player.variant.repeats_heads)):
         return _math(player, q, k, v, heads)
     if heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
         return _efficient(player, q, k, v, heads)

@@ -39,6 +39,7 @@ def _base_linear(player: Player, module: Module, x: Value, rows: Size, *, traine
         backward_temporaries=dequantised[:1],
         weight_gradient=player.weight_gradient(module) if trained and not copies else (),
         keep_recomputed=True,
+        saves_parameter=source.needs_gradient,
     )
     linear_work(player, module, rows, out.width, source.needs_gradient, trained)
     return out
@@ -60,7 +61,7 @@ def parameter_product(player: Player, module: Module, x: Value, rows: Size) -> V
     out = tape.value(f"output of {module.name}", rows * module.outputs, x.width, wants)
     tape.record(
         module.name, out, reads=(x,), saves=(x,) if player.trains_base else (), gradients=((x, True),),
-        weight_gradient=player.trained_gradient(module),
+        weight_gradient=player.trained_gradient(module), saves_parameter=x.needs_gradient,
     )  # fmt: skip
     linear_work(player, module, rows, out.width, x.needs_gradient, player.trains_base)
     return out
@@ -157,7 +158,9 @@ def _low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size)
     tape, width = player.tape, player.rules.adapter_width
     out = tape.value("adapter activations", elements, width, True)
     gradient = StorageClass("gradient of adapters", weight * width, "gradients")
-    tape.record(name, out, reads=(x,), saves=(x,), gradients=((x, True),), weight_gradient=(gradient,))
+    tape.record(
+        name, out, reads=(x,), saves=(x,), gradients=((x, True),), weight_gradient=(gradient,), saves_parameter=True
+    )
     flops = weight * TOKENS * 2
     through = moved(x, out) + weight * width
     products = 1 + int(x.needs_gradient)

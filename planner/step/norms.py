@@ -63,6 +63,7 @@ def norm_weight(player: Player, module: Module, x: Value) -> Value:
         gradients=((x, True),),
         backward_temporaries=spread if player.trains_base else (),
         weight_gradient=player.trained_gradient(module),
+        saves_parameter=x.needs_gradient,
     )
     tape.add_work("norm", "elementwise", width, NOTHING, moved(x, out), moved(x, out) * 2)
     return out

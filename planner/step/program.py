@@ -113,7 +113,7 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     prelude = _prelude(spec, rules)
     held = _held_embedding(spec, rules, runs)
     assembly.add("forward", prelude.forward, held)
-    saved, cached = _forward_pass(assembly, runs, prelude.saved, held)
+    saved, cached = _forward_pass(assembly, runs, prelude.saved + _required_embedding(spec, rules), held)
     assembly.add("loss", head.forward, saved, cached)
     assembly.add("loss", head.backward, saved)
     later = _after_head(spec, rules, head)
@@ -236,6 +236,17 @@ def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live
     if len(spec.embeddings) > 1:
         live[StorageClass("position embeddings", S * (spec.hidden * width), "temporaries")] += 1
     return live
+
+
+def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
+    """With adapters and checkpoints the embedding's output is a leaf that gets a gradient, and so lives through backward.
+
+    Source: transformers modeling_utils.enable_input_require_grads. It is the first layer's checkpoint where nothing
+    stands between the two.
+    """
+    if not (rules.has_adapters and rules.checkpoint_every > 0 and _transformed(spec)):
+        return Counter()
+    return Counter({StorageClass("embedding output", TOKENS * (spec.hidden * _stream_width(rules)), "activations"): 1})
 
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:

@@ -15,6 +15,8 @@ Kernel = Literal["eager", "fused", "flash", "math"]
 class StepRules:
     """The categorical settings of a run, resolved: nothing is left open.
 
+    `stored_dtype` is set where it differs from what the modules see: FSDP keeps shards in one dtype and gathers them in
+    another (torch.distributed.fsdp MixedPrecisionPolicy.param_dtype), so that no operation is autocast.
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
     but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each
     gradient as soon as it has been used. `checkpoint_every` is 0 for none and 1 for every layer. `accumulate` is True
@@ -43,11 +45,17 @@ class StepRules:
     objective: str = "causal_lm"
     num_labels: int = 2
     optimizer_in_backward: bool = False
+    stored_dtype: str | None = None
 
     @property
     def weights_width(self) -> int:
         """Bytes of one weight that is not quantised."""
         return BYTES[self.weights_dtype]
+
+    @property
+    def stored_width(self) -> int:
+        """Bytes of one weight between steps, which are those of a master copy under FSDP's mixed precision."""
+        return BYTES[self.stored_dtype or self.weights_dtype]
 
     @property
     def compute_width(self) -> int:

@@ -55,7 +55,7 @@ def simulate(
     saved_by = _saved_counts(tape)
     forward, after = _forward(tape, inputs, outputs, saved_by)
     if stop_early:
-        forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves), default=0)]
+        forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves or op.saves_parameter), default=0)]
     backward, resume = _backward(tape, outputs, after, saved_by, accumulate)
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
@@ -128,7 +128,7 @@ def _backward(
         incoming = [flow.take(value) for value in operation.results if flow.has(value)]
         if not incoming:
             continue
-        if resume is None and operation.saves:
+        if resume is None and (operation.saves or operation.saves_parameter):
             resume = flow.classes(extra=incoming)
         live = _classes(tape, alive, saved_by)
         produced = [(value, flow.new(value) if fresh else incoming[0]) for value, fresh in operation.gradients]

@@ -48,7 +48,8 @@ class Value:
 
 @dataclass(slots=True)
 class Operation:
-    """One entry of the tape. `also` are further results, the pieces of a split beside the first.
+    """One entry of the tape. `also` are further results, the pieces of a split beside the first;
+    `saves_parameter` says that a parameter is kept, which costs nothing but makes a checkpoint recompute up to here.
 
     `gradients` lists the inputs that get a gradient: (value, True) when backward allocates a new tensor for it,
     (value, False) when the incoming gradient is passed on as it is (addition, views). `weight_gradient` is the bytes
@@ -65,6 +66,7 @@ class Operation:
     weight_gradient: tuple[StorageClass, ...]
     keep_recomputed: bool
     also: tuple[Value, ...] = ()
+    saves_parameter: bool = False
 
     @property
     def results(self) -> tuple[Value, ...]:
@@ -123,6 +125,7 @@ class Tape:
         weight_gradient: tuple[StorageClass, ...] = (),
         keep_recomputed: bool = False,
         also: tuple[Value, ...] = (),
+        saves_parameter: bool = False,
     ) -> None:
         """Append an operation. Saves are ignored where no gradient flows through it."""
         recorded = bool(output is not None and output.needs_gradient)
@@ -138,6 +141,7 @@ class Tape:
                 weight_gradient if recorded else (),
                 keep_recomputed,
                 also,
+                saves_parameter and recorded,
             )
         )
 

@@ -29,19 +29,22 @@ class Variant:
     `rms`: the norm's weight multiplies the narrowed ("narrow"), the float32 normalised input ("wide"), as 1 + weight in
     float32 ("unit_offset") or as a float32 copy ("float32_weight"). `layer_norm`: one fused operation, the same on a
     float32 copy, or in single steps. `rope`: rotate_half in the input's dtype or in float32, products of halves, of
-    pairs, or complex numbers. `norm_after_rope`: QK norms follow RoPE. `sdpa`: the class can use fused attention; if
+    pairs, or complex numbers. `norm_place`: QK norms follow each
+    projection, all of them, or RoPE. `sdpa`: the class can use fused attention; if
     not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
     `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
     `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding.
+    `repeats_heads`: fewer key and value heads are repeated, or seen by a kernel as groups; if not, no fused kernel
+    takes them.
     `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
-    `holds_branch`: the first sublayer's normed input and result keep their names, and so their memory, to the layer's
-    end. `dropouts` comes from the model's own config.
+    `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its memory, to the
+    layer's end. `dropouts` comes from the model's own config.
     """
 
     rms: Rms = "narrow"
     layer_norm: LayerNorm = "fused"
     rope: Rope = "half"
-    norm_after_rope: bool = False
+    norm_place: Literal["projection", "after_projections", "after_rope"] = "projection"
     sdpa: bool = True
     scores: Scores = "standard"
     split: Literal["split", "slices", "index"] = "split"
@@ -49,35 +52,37 @@ class Variant:
     shared_first: bool = False
     residual_scale: bool = False
     embedding_scale: bool = False
+    repeats_heads: bool = True
     float32_tables: bool = False
     rope_kinds: int = 1
-    holds_branch: bool = False
+    holds_branch: Literal["nothing", "result", "both"] = "nothing"
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
 LLAMA = Variant()
 _FLOAT32_ROPE = Variant(rope="float32", float32_tables=True)
-_GPT2 = Variant(holds_branch=True)
+_GPT2 = Variant(holds_branch="result")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset", embedding_scale=True)
-_GEMMA3 = Variant(rms="unit_offset", embedding_scale=True, rope_kinds=2)
+_GEMMA3 = Variant(rms="unit_offset", embedding_scale=True, rope_kinds=2, norm_place="after_projections")
+_LATE_NORM = Variant(norm_place="after_projections")
 _QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
 _QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=True)
 _GRANITE = Variant(router="topk_softmax_wide", residual_scale=True, embedding_scale=True)
 _SIGMOID = Variant(router="sigmoid_float32")
 _OLMO2 = Variant(rms="wide", rope="float32", float32_tables=True)
-_COHERE = Variant(layer_norm="steps", rope="float32")
+_COHERE = Variant(layer_norm="steps", rope="float32", norm_place="after_projections")
 
 VARIANTS: dict[str, Variant] = {
     "gpt2": _GPT2,
     "gpt_bigcode": _GPT2,
-    "stablelm": _GPT2,
+    "stablelm": Variant(holds_branch="both", norm_place="after_projections"),
     "gptj": Variant(rope="pairs", sdpa=False, scores="float32"),
-    "gpt_neo": Variant(sdpa=False, scores="float32", holds_branch=True),
+    "gpt_neo": Variant(sdpa=False, scores="float32", holds_branch="result"),
     "bloom": Variant(sdpa=False, scores="alibi", split="slices"),
     "mpt": Variant(sdpa=False, scores="bias"),
     "xglm": Variant(sdpa=False, scores="flat", embedding_scale=True),
-    "falcon": Variant(split="index"),
+    "falcon": Variant(split="index", repeats_heads=False),
     "phi3": Variant(split="slices"),
     "olmo": Variant(layer_norm="float32", rope="float32", float32_tables=True),
     "olmo2": _OLMO2,
@@ -104,8 +109,8 @@ VARIANTS: dict[str, Variant] = {
     "granitemoehybrid": _GRANITE,
     "ernie4_5": _FLOAT32_ROPE,
     "ernie4_5_moe": Variant(rope="float32", float32_tables=True, router="ernie", shared_first=True),
-    "hunyuan_v1_dense": Variant(norm_after_rope=True),
-    "hunyuan_v1_moe": Variant(norm_after_rope=True, router="softmax"),
+    "hunyuan_v1_dense": Variant(norm_place="after_rope"),
+    "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax"),
     "phimoe": Variant(router="sparsemixer"),
     "deepseek_v2": Variant(rope="complex", router="softmax_float32"),
     "deepseek_v3": _DEEPSEEK,
@@ -115,11 +120,15 @@ VARIANTS: dict[str, Variant] = {
     "glm4_moe_lite": _DEEPSEEK,
     "longcat_flash": Variant(rope="halves", router="softmax_float32"),
     "kimi_linear": _SIGMOID,
-    "glm4_moe": _SIGMOID,
+    "glm4_moe": Variant(router="sigmoid_float32", norm_place="after_projections"),
     "glm4v_moe": _SIGMOID,
     "dots1": _SIGMOID,
     "solar_open": _SIGMOID,
-    "exaone_moe": _SIGMOID,
+    "exaone_moe": Variant(router="sigmoid_float32", norm_place="after_projections"),
+    "exaone4": _LATE_NORM,
+    "apertus": _LATE_NORM,
+    "phi": _LATE_NORM,
+    "hyperclovax": Variant(residual_scale=True, embedding_scale=True),
     "mimo_v2_flash": Variant(router="sigmoid_float32", sdpa=False, scores="sinks"),
     "nemotron_h": Variant(rms="float32_weight", router="sigmoid_float32"),
     "minimax_m2": Variant(router="sigmoid"),
