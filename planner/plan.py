@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
 from planner.errors import NotModelledError, PlanError
+from planner.frameworks import adapted_names, as_built_by
 from planner.hardware import DeviceProfile, Machine
 from planner.step.rules import BYTES, StepRules
 from planner.support import Needs, attention_kernel
@@ -79,7 +80,7 @@ class Plan:
     @property
     def trained_width(self) -> int:
         """Bytes of one trained parameter."""
-        return self.rules.adapter_width if self.rules.has_adapters else self.rules.weights_width
+        return self.rules.adapter_width if self.rules.has_adapters else self.rules.stored_width
 
     @property
     def tokens_per_step(self) -> int:
@@ -110,6 +111,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     """
     run, filler = request.run, _Filler()
     _refuse_uncovered(run)
+    spec = as_built_by(run.framework, spec)
     defaults = FRAMEWORK_DEFAULTS[run.framework]
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
@@ -126,13 +128,15 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     kernel, why = attention_kernel(machine.device, attention, masked=False)
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
+    gathered = _gathered_dtype(run, weights, compute)
     rules = StepRules(
         method=method,
-        weights_dtype=weights,
+        weights_dtype=gathered,
+        stored_dtype=None if gathered == weights else weights,
         compute_dtype=compute,
         gradient_dtype=gradient,
         adapter_dtype=lora.adapter_dtype,
-        targets=None if lora.target_modules == "all-linear" else tuple(lora.target_modules),
+        targets=None if lora.target_modules == "all-linear" else adapted_names(lora.target_modules, spec),
         saved_modules=tuple(lora.modules_to_save),
         dropout=lora.dropout > 0,
         scheme=quantization.scheme if method == "qlora" else None,
@@ -146,6 +150,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         trainable_layers=_trainable_layers(run, method, spec, filler),
         objective=run.objective,
         num_labels=run.num_labels,
+        optimizer_in_backward=run.optimizer_in_backward,
     )
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
@@ -228,6 +233,18 @@ def _dtypes(run: RunRequest, method: str, spec: ModelSpec, device: DeviceProfile
             natural = "float32"
     weights = filler.take("weights_dtype", run.weights_dtype, natural)
     return weights, filler.take("compute_dtype", run.compute_dtype, compute)
+
+
+def _gathered_dtype(run: RunRequest, weights: str, compute: str) -> str:
+    """The dtype of the parameters that a module sees.
+
+    FSDP gathers its float32 shards in the compute dtype, so that nothing is left to autocast: torchtitan
+    (distributed/fsdp.py, MixedPrecisionPolicy with param_dtype) and accelerate (utils/dataclasses.py,
+    FullyShardedDataParallelPlugin.set_mixed_precision). Lightning's bf16-mixed, DeepSpeed and a single device gather
+    or keep the parameters as they are stored.
+    """
+    mixed = run.framework in {"torchtitan", "torchtune", "transformers", "trl"} and run.parallelism.zero_stage == 3
+    return compute if mixed else weights
 
 
 def _computable(dtype: str, device: DeviceProfile) -> str:

@@ -110,7 +110,7 @@ def resident(
 ) -> Resident:  # fmt: skip
     """Bytes that do not depend on batch and sequence."""
     tensors, rounding = trained(spec, rules, rank), choice.rounding
-    width = rules.adapter_width if rules.has_adapters else rules.weights_width
+    width = rules.adapter_width if rules.has_adapters else rules.stored_width
     states = state_bytes(choice, tensors, sharding.optimizer_shards)
     low_rank = list(adapters(spec, rules, rank))
     return Resident(

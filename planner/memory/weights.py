@@ -22,13 +22,13 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     total = 0
     for module, times in base_modules(spec, rules):
         weight = (
-            _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.weights_width
+            _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.stored_width
         )
         total += times * rounded(ceiling_division(weight, shards), rounding)
         if module.bias:
-            total += times * rounded(ceiling_division(module.bias * rules.weights_width, shards), rounding)
+            total += times * rounded(ceiling_division(module.bias * rules.stored_width, shards), rounding)
     if rules.objective == "sequence_classification":
-        total += rounded(rules.num_labels * spec.hidden * rules.weights_width, rounding)
+        total += rounded(rules.num_labels * spec.hidden * rules.stored_width, rounding)
     return total
 
 
