@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Sublayer, layer_modules
+from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Stack, Sublayer, layer_modules
 
 
 def counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
@@ -15,13 +15,18 @@ def counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
     for module in (*spec.embeddings, *spec.head_extra, *spec.extra):
         yield module, 1
     for stack in spec.stacks:
-        for module in (*stack.before, *stack.after):
-            yield module, 1
-        for run in stack.runs:
-            for module in layer_modules(run.layer):
-                yield module, run.count
+        yield from stack_modules(stack)
     if spec.lm_head is not None:
         yield spec.lm_head, 1
+
+
+def stack_modules(stack: Stack) -> Iterator[tuple[Module, int]]:
+    """Every leaf module of a stack with the number of times it occurs."""
+    for module in (*stack.before, *stack.after):
+        yield module, 1
+    for run in stack.runs:
+        for module in layer_modules(run.layer):
+            yield module, run.count
 
 
 def module_elements(spec: ModelSpec, module: Module) -> int:

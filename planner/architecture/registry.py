@@ -11,9 +11,10 @@ from typing import Any
 
 from planner.architecture import families
 from planner.architecture.config import Config, ConfigError, UnknownModelType
+from planner.architecture.count import stack_modules
 from planner.architecture.dropout import dropouts_of
 from planner.architecture.reader import Reader
-from planner.architecture.spec import ModelSpec
+from planner.architecture.spec import ModelSpec, Note
 
 
 @cache
@@ -41,4 +42,16 @@ def read_config(values: Mapping[str, Any]) -> ModelSpec:
     if reader is None:
         raise UnknownModelType(model_type, "no description of its layers is in the catalogue")
     spec = reader(config)
-    return replace(spec, dropouts=dropouts_of(config, model_type))
+    return replace(spec, dropouts=dropouts_of(config, model_type), notes=(*spec.notes, *_idle_towers(spec)))
+
+
+def _idle_towers(spec: ModelSpec) -> tuple[Note, ...]:
+    """The note that a step is one of text alone, for a text model with towers."""
+    if spec.task != "causal_lm" or not spec.encoders:
+        return ()
+    elements = sum(times * module.elements for tower in spec.encoders for module, times in stack_modules(tower))
+    message = (
+        f"The step is of text alone: the towers for images or sound ({elements:,} parameters) are loaded but not run, "
+        "so that their activations and gradients are not counted."
+    )
+    return (Note("towers_idle", message, elements),)

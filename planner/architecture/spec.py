@@ -208,7 +208,8 @@ class Opaque:
     """A block whose weights are counted exactly while its forward pass has no description here.
 
     `planner.step` refuses it (NotModelled) rather than guess what it saves. `what` names it, so that "the training
-    step of {what} is not modelled" reads as a sentence.
+    step of {what} is not modelled" reads as a sentence. Without modules it marks a layer whose other blocks are
+    described but not all of what happens between them.
     """
 
     what: str
@@ -230,7 +231,10 @@ class Sublayer:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder or encoder layer: its sublayers in order, and parameters that belong to none of them."""
+    """One decoder or encoder layer: its sublayers in order, and parameters that belong to none of them.
+
+    Only towers, whose forward pass is not played, have such parameters.
+    """
 
     sublayers: tuple[Sublayer, ...]
     extra: tuple[Module, ...] = ()

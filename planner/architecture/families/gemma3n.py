@@ -23,7 +23,7 @@ from planner.architecture.config import MAXIMUM_WIDTH, Config
 from planner.architecture.families.gemma3n_towers import audio_tower, vision_tower
 from planner.architecture.families.gemma4 import per_layer_input, with_per_layer_embedding
 from planner.architecture.reader import Reader
-from planner.architecture.spec import Attention, Layer, ModelSpec, Module, Sublayer, linear, parameter, rms_norm
+from planner.architecture.spec import Attention, Layer, ModelSpec, Module, Opaque, Sublayer, linear, parameter, rms_norm
 from planner.architecture.vision import with_tower
 
 FULL = "full_attention"
@@ -81,6 +81,7 @@ def _streams(config: Config, hidden: int) -> tuple[Module, ...]:
 def _builder(config: Config, per_layer: int) -> Callable[[Key], Layer]:
     hidden = config.integer("hidden_size")
     activation = activation_of(config, "gelu_pytorch_tanh", "hidden_activation")
+    what = "Gemma 3n (residual streams by AltUp, LAuReL, per-layer embeddings, keys and values shared between layers)"
 
     def build(key: Key) -> Layer:
         full, reuses, width = key
@@ -95,8 +96,9 @@ def _builder(config: Config, per_layer: int) -> Callable[[Key], Layer]:
                 mlp, rms_norm("pre_feedforward_layernorm", hidden), rms_norm("post_feedforward_layernorm", hidden)
             ),
             per_layer_input(hidden, per_layer, activation, "post_per_layer_input_norm"),
+            Sublayer(Opaque(what, _streams(config, hidden))),
         )
-        return Layer(sublayers, extra=_streams(config, hidden))
+        return Layer(sublayers)
 
     return build
 

@@ -17,6 +17,7 @@ from planner.architecture.blocks import (
     gated_mlp,
     layer_types_of,
     layers_by,
+    not_described,
     projections,
 )
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_VOCABULARY, Config
@@ -120,6 +121,18 @@ def _feed_forward(config: Config, hidden: int, mlp: Mlp, activation: str) -> Sub
     return Sublayer(Parallel((dense, sparse)), post_norm=after)
 
 
+def _not_described(config: Config, width: int) -> str:
+    """What a Gemma 4 layer does that its blocks do not say."""
+    parts = ["values normalised by head"]
+    if width:
+        parts.append("per-layer embeddings")
+    if config.integer("num_kv_shared_layers", 0, minimum=0):
+        parts.append("keys and values shared between layers")
+    if config.flag("enable_moe_block", False):
+        parts.append("a router with scales of its own")
+    return f"Gemma 4 ({', '.join(parts)})"
+
+
 def per_layer_input(hidden: int, width: int, activation: str, name: str) -> Sublayer:
     """The layer's own slice of the per-layer embedding, gated by the hidden state and projected back to it."""
     gate = linear("per_layer_input_gate", hidden, width, "other")
@@ -143,6 +156,7 @@ def _builder(config: Config, width: int) -> Callable[[_Kind], Layer]:
     hidden, intermediate = config.integer("hidden_size"), config.integer("intermediate_size")
     activation = activation_of(config, "gelu_pytorch_tanh", "hidden_activation")
     double = config.flag("use_double_wide_mlp", False)
+    what = _not_described(config, width)
 
     def build(kind: _Kind) -> Layer:
         mlp = gated_mlp(hidden, intermediate * (2 if double and kind.reuses else 1), activation=activation)
@@ -151,9 +165,9 @@ def _builder(config: Config, width: int) -> Callable[[_Kind], Layer]:
             Sublayer(attention, rms_norm("input_layernorm", hidden), rms_norm("post_attention_layernorm", hidden)),
             _feed_forward(config, hidden, mlp, activation),
         )
-        if not width:
-            return Layer(sublayers)
-        return Layer((*sublayers, per_layer_input(hidden, width, activation, "post_per_layer_input_norm")))
+        if width:
+            sublayers += (per_layer_input(hidden, width, activation, "post_per_layer_input_norm"),)
+        return not_described(Layer(sublayers), what)
 
     return build
 

@@ -1,0 +1,78 @@
+"""Every model and every device of the catalogues gets an answer; what has no step program is refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+import pytest
+
+from planner.architecture.registry import read_config
+from planner.catalog.models import all_models, model
+from planner.contract import Answer
+from planner.hardware import all_devices
+from tests.planner.asking import ask
+
+SMALL = "Qwen/Qwen3-0.6B"
+REFUSED = {  # models whose blocks are counted and whose forward pass has no description
+    "deepseek-ai/DeepSeek-V4-Flash-Base": "DeepSeek V4 .4 residual streams",
+    "deepseek-ai/DeepSeek-V3.2": "DeepSeek sparse attention",
+    "zai-org/GLM-5": "DeepSeek sparse attention",
+    "google/gemma-3n-E4B-it": "Gemma 3n .residual streams",
+    "google/gemma-4-E2B-it": "Gemma 4 .values normalised by head, per-layer embeddings, keys and values shared",
+    "google/gemma-4-26B-A4B-it": "Gemma 4 .values normalised by head, a router",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "Llama 4 .every expert computes every token",
+}
+
+
+@pytest.mark.parametrize("model_id", REFUSED)
+def test_what_is_not_described_is_refused_by_name_with_its_parameters(model_id: str) -> None:
+    given = ask(model_id)
+    assert given.verdict == "not_modelled"
+    assert re.search(REFUSED[model_id], given.reasons[0].message)
+    assert given.parameters is not None
+    assert given.parameters.total > 0
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
+def test_every_device_gives_an_answer(method: str) -> None:
+    for device in all_devices():
+        given = ask(SMALL, device.id, method=method)
+        assert given.memory is not None, device.id
+
+
+def test_a_model_with_towers_says_that_they_stand_idle() -> None:
+    towers = [entry.id for entry in all_models() if read_config(entry.config).encoders]
+    noted = [entry.id for entry in all_models() if "towers_idle" in {n.code for n in read_config(entry.config).notes}]
+    sequence_to_sequence = {"t5", "mt5", "whisper"}
+    assert noted == [name for name in towers if model(name).config["model_type"] not in sequence_to_sequence]
+    assert any("of text alone" in warning for warning in ask("Qwen/Qwen2.5-VL-7B-Instruct").warnings)
+
+
+@cache
+def answers(method: str) -> dict[str, Answer]:
+    return {entry.id: ask(entry.id, method=method) for entry in all_models()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_every_model_gives_an_answer(method: str) -> None:
+    given = answers(method)
+    verdicts = Counter(answer.verdict for answer in given.values())
+    refused = Counter(answer.reasons[0].message for answer in given.values() if answer.verdict == "not_modelled")
+    print(method, dict(verdicts), *(f"{count} x {why}" for why, count in refused.most_common()), sep="\n  ")  # noqa: T201  shown by pytest -s
+    assert set(verdicts) == {"fits", "tight", "does_not_fit", "not_modelled"}
+    assert all(answer.parameters is not None for answer in given.values())
+    assert {answer.reasons[0].code for answer in given.values() if answer.verdict == "not_modelled"} == {
+        "block_not_modelled"
+    }
+
+
+@pytest.mark.slow
+def test_what_is_refused_does_not_hang_on_the_method() -> None:
+    refused = [
+        {name for name, answer in answers(method).items() if answer.verdict == "not_modelled"}
+        for method in ("lora", "full")
+    ]
+    assert refused[0] == refused[1]
