@@ -7,7 +7,7 @@ from planner.step.player import BOOLEAN, NotModelled, Player
 from planner.step.tape import StorageClass, Value
 
 FUSED = frozenset(
-    {"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish", "bloom_gelu", "gelu_10"}
+    {"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish"}
 )
 """One aten operation (or one autograd function) whose backward needs the input alone."""
 
@@ -25,7 +25,8 @@ def activate(player: Player, name: str, x: Value) -> Value:
         return tape.unary("activations", x, "result")
     if name in {"relu2", "relu_squared"}:
         return square(player, tape.unary("activations", x, "result"))
-    written_out = {"gelu_new": _gelu_new, "gelu_fast": _gelu_fast, "quick_gelu": _quick_gelu, "xielu": _xielu}
+    written_out = {"gelu_new": _gelu_new, "gelu_fast": _gelu_fast, "quick_gelu": _quick_gelu, "xielu": _xielu,
+                   "bloom_gelu": _bloom_gelu}
     if name not in written_out:
         raise NotModelled(f"the activation `{name}`")
     return written_out[name](player, x)
@@ -56,6 +57,21 @@ def _gelu_fast(player: Player, x: Value) -> Value:
     return tape.multiply("activations", half, tape.unary("1 + tanh", bent))
 
 
+def _bloom_gelu(player: Player, x: Value) -> Value:
+    """An autograd function written in Python: keeps x, and forms the tanh and its factors anew in backward.
+
+    Source: models/bloom/modeling_bloom.py GeLUFunction, bloom_gelu_forward, bloom_gelu_back.
+    """
+    tape = player.tape
+    working = tuple(tape.temporary("factors of GELU", x.elements, x.width) for _ in range(4))
+    out = tape.value("activations", x.elements, x.width, x.needs_gradient)
+    tape.record(
+        "activations", out, reads=(x,), saves=(x,), gradients=((x, True),), forward_temporaries=working[:3],
+        backward_temporaries=working,
+    )  # fmt: skip
+    return out
+
+
 def _quick_gelu(player: Player, x: Value) -> Value:
     """x sigmoid(1.702 x) (QuickGELUActivation)."""
     opened = player.tape.unary("sigmoid", player.tape.unary("1.702 x", x), "result")
@@ -69,11 +85,18 @@ def _xielu(player: Player, x: Value) -> Value:
     """
     tape = player.tape
     positive = tape.constant("x > 0", x.elements, BOOLEAN)
-    scaled = tape.unary("alpha_p x", x, "input")
-    first = tape.add("alpha_p x x + beta x", tape.multiply("alpha_p x x", scaled, x), tape.unary("beta x", x))
-    least = tape.unary("min(x, eps)", x, "input")
+    first = tape.add("alpha_p x x + beta x", tape.multiply("alpha_p x x", _alpha(player, x), x), tape.unary("beta x", x))
+    ties = (tape.temporary("x == eps", x.elements, BOOLEAN), tape.temporary("half the gradient", x.elements, x.width))
+    least = tape.elementwise("min(x, eps)", (x,), saves=(x,), backward_temporaries=ties)
     difference = tape.add("expm1 - x", tape.unary("expm1", least, "result"), x)
-    second = tape.add("negative side", tape.unary("times alpha_n", difference, "input"), tape.unary("beta x", x))
+    second = tape.add("negative side", _alpha(player, difference), tape.unary("beta x", x))
     return tape.elementwise("activations", (first, second, positive), width=x.width, saves=(positive,))
 
 
+def _alpha(player: Player, x: Value) -> Value:
+    """x times a trained number: keeps x and spreads the number's gradient where the number is trained."""
+    trained = player.trains_base
+    spread = (player.tape.temporary("gradient of alpha before its sum", x.elements, x.width),) if trained else ()
+    return player.tape.elementwise(
+        "alpha x", (x,), saves=(x,) if trained else (), backward_temporaries=spread, extra_gradient=trained
+    )

@@ -21,8 +21,8 @@ from planner.step.tape import Value
 def layer(player: Player, block: Layer, x: Value) -> Value:
     """A whole layer. Its input has a name in the loop over layers, and so lives as long as the layer runs."""
     y = x
-    for part in block.sublayers:
-        y = sublayer(player, part, y)
+    for index, part in enumerate(block.sublayers):
+        y = sublayer(player, part, y, first=index == 0)
     player.tape.touch(x, *player.held)
     return y
 
@@ -56,14 +56,14 @@ def _parallel(player: Player, block: Parallel, x: Value) -> Value:
     return total
 
 
-def sublayer(player: Player, block: Sublayer, x: Value) -> Value:
+def sublayer(player: Player, block: Sublayer, x: Value, *, first: bool) -> Value:
     """x + post_norm(mixer(norm(x))), or norm(x + mixer(x)) in BERT's order."""
     tape = player.tape
     inside = x if block.norm_after_residual else norm(player, block.norm, x)
     result = norm(player, block.post_norm, mixer(player, block.mixer, inside))
     if "residual" in player.variant.dropouts:
         result = player.dropout(result)
-    if player.variant.holds_branch != "nothing" and not player.held:
+    if first and player.variant.holds_branch != "nothing":
         player.held += [result] if player.variant.holds_branch == "result" else [inside, result]
     if player.variant.residual_scale:
         result = tape.unary("scaled branch", result)

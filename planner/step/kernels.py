@@ -220,8 +220,9 @@ def _math(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     """
     tape, dtype = player.tape, q.width
     q, k, v = (tape.cast(value, FLOAT32, "float32 copy for the math kernel") for value in (q, k, v))
-    k = _repeated(player, k, heads, heads.width, constant(1))
-    v = _repeated(player, v, heads, heads.value_width, constant(1))
+    if player.variant.repeats_heads:
+        k = _repeated(player, k, heads, heads.width, constant(1))
+        v = _repeated(player, v, heads, heads.value_width, constant(1))
     scores = _scores(player, q, k, heads)
     weights = tape.unary("softmax", tape.unary("masked scores", tape.unary("scaled scores", scores)), "result")
     return tape.cast(_mixed(player, weights, v, heads), dtype, "attention output")
@@ -242,26 +243,76 @@ def _mixed(player: Player, weights: Value, v: Value, heads: Heads) -> Value:
 
 
 def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
-    """The class's own code: softmax in float32, cast back (eager_attention_forward)."""
+    """The class's own code. Its weights are returned, so that the layer's code holds them until it ends."""
     way = player.variant.scores
-    if way == "standard":
-        return _eager_standard(player, q, k, v, heads)
-    raise NotModelled(f"eager attention of the kind `{way}`")
+    if way == "sinks":
+        return _eager_with_sinks(player, q, k, v, heads)
+    if way == "flat":
+        return _eager_flat(player, q, k, v, heads)
+    dtype = q.width
+    if way == "float32":
+        q, k = (player.tape.cast(value, FLOAT32, "float32 copy of q or k") for value in (q, k))
+    else:
+        k = _repeated(player, k, heads, heads.width, constant(1))
+        v = _repeated(player, v, heads, heads.value_width, constant(1))
+    masked = _masked_scores(player, q, k, heads)
+    wide = player.tape.cast(masked, FLOAT32, "float32 scores")
+    weights = player.tape.unary("attention weights", wide, "result")
+    weights = player.tape.cast(weights, dtype, "attention weights")
+    player.tape.touch(masked)
+    return _mixed(player, _dropped(player, weights), v, heads)
 
 
-def _eager_standard(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
-    tape = player.tape
-    k = _repeated(player, k, heads, heads.width, constant(1))
-    v = _repeated(player, v, heads, heads.value_width, constant(1))
+def _masked_scores(player: Player, q: Value, k: Value, heads: Heads) -> Value:
+    """q k^T scaled, capped where the class does, biased by ALiBi, masked (eager_attention_forward)."""
+    tape, way = player.tape, player.variant.scores
     scores = _scores(player, q, k, heads)
-    scaled = tape.unary("scaled scores", scores)
+    if way == "alibi":
+        masked = tape.unary("masked scores", scores)
+        tape.touch(scores)
+        return masked
+    scores = tape.unary("scaled scores", scores)
     if heads.softcap:
-        bent = tape.unary("tanh", tape.unary("scores / cap", scaled), "result")
-        scaled = tape.unary("capped scores", bent)
-    masked = tape.unary("masked scores", scaled)
-    wide = tape.cast(masked, FLOAT32, "float32 scores")
-    weights = tape.cast(tape.unary("attention weights", wide, "result"), q.width, "attention weights")
-    tape.touch(masked)
+        bent = tape.unary("tanh", tape.unary("scores / cap", scores), "result")
+        scores = tape.unary("capped scores", bent)
+    if way == "bias":
+        scores = tape.unary("biased scores", scores)
+    return tape.unary("masked scores", scores)
+
+
+def _dropped(player: Player, weights: Value) -> Value:
+    """Attention dropout, and the name that keeps the weights."""
+    if "attention" in player.variant.dropouts:
+        weights = player.dropout(weights, "dropped attention weights")
+    player.held.append(weights)
+    return weights
+
+
+def _eager_flat(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """XGLM: the softmax stays in the model's dtype; torch.max keeps the masked scores and compares them again."""
+    tape = player.tape
+    masked = tape.unary("masked scores", _scores(player, q, k, heads))
+    ties = (tape.temporary("masked score is the limit", masked.elements, BOOLEAN),)
+    limited = tape.elementwise("scaled scores", (masked,), saves=(masked,), backward_temporaries=ties)
+    weights = tape.unary("attention weights", limited, "result")
+    player.held.append(weights)
+    if "attention" in player.variant.dropouts:
+        weights = player.dropout(weights, "dropped attention weights")
     return _mixed(player, weights, v, heads)
 
 
+def _eager_with_sinks(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """gpt-oss: a learned logit per head stands beside the scores in the softmax and is dropped from its result.
+
+    The scores are joined with it in a new tensor, their maximum is subtracted, the softmax stays in the model's dtype.
+    """
+    tape = player.tape
+    k = _repeated(player, k, heads, heads.width, constant(1))
+    v = _repeated(player, v, heads, heads.value_width, constant(1))
+    masked = _masked_scores(player, q, k, heads)
+    joined = tape.concatenate("scores with sinks", (masked, tape.constant("sinks", TOKENS * heads.count, masked.width)))
+    shifted = tape.elementwise("scores - maximum", (joined,))
+    weights = tape.unary("attention weights", shifted, "result")
+    kept = tape.slice("weights without sinks", weights, SCORES * heads.count)
+    tape.touch(masked, joined, shifted)
+    return _mixed(player, _dropped(player, kept), v, heads)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from planner.architecture.spec import Attention, LatentAttention, Layer, ModelSpec, Parallel, Stack
+from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Parallel, Stack
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.loss import play_head
@@ -23,7 +23,7 @@ from planner.step.norms import norm
 from planner.step.player import INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
-from planner.step.sizes import TOKENS, S, Size, constant, maximum, rounded, values_for
+from planner.step.sizes import TOKENS, S, Size, above, constant, maximum, rounded, values_for
 from planner.step.tape import Operation, StorageClass, Tape, Term, Work
 from planner.step.variants import Variant, variant_of
 
@@ -112,8 +112,12 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     assembly = _Assembly(_always(spec, rules) + kept_gradients)
     prelude = _prelude(spec, rules)
     held = _held_embedding(spec, rules, runs)
+    masks = _masks(spec, rules)
+    outer = prelude.saved + _required_embedding(spec, rules)
+    # A checkpoint keeps its layer's arguments, and so the masks; without one they go when the last layer has run.
+    held, outer = (held, outer + masks) if rules.checkpoint_every > 0 else (held + masks, outer)
     assembly.add("forward", prelude.forward, held)
-    saved, cached = _forward_pass(assembly, runs, prelude.saved + _required_embedding(spec, rules), held)
+    saved, cached = _forward_pass(assembly, runs, outer, held)
     assembly.add("loss", head.forward, saved, cached)
     assembly.add("loss", head.backward, saved)
     later = _after_head(spec, rules, head)
@@ -132,7 +136,7 @@ def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
     runs = list(_runs(spec, frozen))
     _, head = _head(spec, frozen, reached=False)
     assembly = _Assembly(_always(spec, frozen))
-    held = _held_embedding(spec, frozen, runs)
+    held = _held_embedding(spec, frozen, runs) + _masks(spec, frozen)
     _forward_pass(assembly, runs, Counter(), held)
     assembly.add("loss", head.forward)
     return _compiled(assembly, [])
@@ -169,21 +173,45 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
         width = 4 if variant.float32_tables or variant.rope == "complex" else rules.weights_width
         table = StorageClass("cos, sin", S * (rotary * width), "activations")
         live[table] = 1 if variant.rope == "complex" else 2 * variant.rope_kinds
-    if rules.kernel == "eager":
-        live[StorageClass("causal mask", Size({("s", "s"): rules.weights_width}), "temporaries")] = 1
     return live
 
 
-def _rotary_width(layer: Layer) -> int:
+def _masks(spec: ModelSpec, rules: StepRules) -> Live:
+    """The masks [1, 1, s, s] that the model makes for its layers: one for each kind of layer.
+
+    Eager attention adds numbers in the weights' dtype. sdpa takes none for causal attention and, for a window, a
+    boolean one as soon as the sequence is as long as the window (transformers/masking_utils.py).
+    """
+    windows = {window for run in spec.text.runs for window in _windows(run.layer)}
+    live: Live = Counter()
+    square = S * S
+    if rules.kernel == "eager" or not variant_of(spec).sdpa:
+        return Counter({StorageClass("mask", square * rules.weights_width, "temporaries"): len(windows)})
+    if rules.kernel == "fused":
+        for window in windows:
+            if window is not None:
+                live[StorageClass("boolean mask", square * above(window - 1), "temporaries")] += 1
+    return live
+
+
+def _windows(layer: Layer) -> set[int | None]:
+    return {mixer.window for mixer in _mixers(layer) if isinstance(mixer, Attention)}
+
+
+def _mixers(layer: Layer) -> Iterator[Mixer]:
     for sublayer in layer.sublayers:
-        mixers = (
-            [b.mixer for b in sublayer.mixer.branches] if isinstance(sublayer.mixer, Parallel) else [sublayer.mixer]
-        )
-        for mixer in mixers:
-            if isinstance(mixer, Attention) and mixer.position == "rope":
-                return mixer.rotary_dim or mixer.head_dim
-            if isinstance(mixer, LatentAttention):
-                return mixer.rope_dim
+        if isinstance(sublayer.mixer, Parallel):
+            yield from (branch.mixer for branch in sublayer.mixer.branches)
+        else:
+            yield sublayer.mixer
+
+
+def _rotary_width(layer: Layer) -> int:
+    for mixer in _mixers(layer):
+        if isinstance(mixer, Attention) and mixer.position == "rope":
+            return mixer.rotary_dim or mixer.head_dim
+        if isinstance(mixer, LatentAttention):
+            return mixer.rope_dim
     return 0
 
 

@@ -64,7 +64,7 @@ _FLOAT32_ROPE = Variant(rope="float32", float32_tables=True)
 _GPT2 = Variant(holds_branch="result")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset", embedding_scale=True)
-_GEMMA3 = Variant(rms="unit_offset", embedding_scale=True, rope_kinds=2, norm_place="after_projections")
+_GEMMA3 = Variant(rms="unit_offset", rope_kinds=2, norm_place="after_projections")
 _LATE_NORM = Variant(norm_place="after_projections")
 _QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
 _QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=True)
@@ -92,7 +92,7 @@ VARIANTS: dict[str, Variant] = {
     "cohere": _COHERE,
     "cohere2": _COHERE,
     "gemma": _GEMMA,
-    "gemma2": Variant(rms="unit_offset", embedding_scale=True, sdpa=False),
+    "gemma2": Variant(rms="unit_offset", sdpa=False),
     "gemma3": _GEMMA3,
     "gemma3_text": _GEMMA3,
     "recurrent_gemma": _GEMMA,
