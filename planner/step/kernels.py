@@ -260,7 +260,10 @@ def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     weights = player.tape.unary("attention weights", wide, "result")
     weights = player.tape.cast(weights, dtype, "attention weights")
     player.tape.touch(masked)
-    return _mixed(player, _dropped(player, weights), v, heads)
+    mixed = _mixed(player, _dropped(player, weights), v, heads)
+    if way in {"alibi", "bias"}:
+        player.tape.touch(masked)
+    return mixed
 
 
 def _masked_scores(player: Player, q: Value, k: Value, heads: Heads) -> Value:
@@ -269,7 +272,7 @@ def _masked_scores(player: Player, q: Value, k: Value, heads: Heads) -> Value:
     scores = _scores(player, q, k, heads)
     if way == "alibi":
         masked = tape.unary("masked scores", scores)
-        tape.touch(scores)
+        player.held.append(scores)
         return masked
     scores = tape.unary("scaled scores", scores)
     if heads.softcap:
@@ -292,7 +295,10 @@ def _eager_flat(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> V
     """XGLM: the softmax stays in the model's dtype; torch.max keeps the masked scores and compares them again."""
     tape = player.tape
     masked = tape.unary("masked scores", _scores(player, q, k, heads))
-    ties = (tape.temporary("masked score is the limit", masked.elements, BOOLEAN),)
+    ties = (
+        *(tape.temporary("masked score is the limit", masked.elements, BOOLEAN) for _ in range(2)),
+        tape.temporary("half the gradient", masked.elements, masked.width),
+    )
     limited = tape.elementwise("scaled scores", (masked,), saves=(masked,), backward_temporaries=ties)
     weights = tape.unary("attention weights", limited, "result")
     player.held.append(weights)

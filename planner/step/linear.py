@@ -57,6 +57,8 @@ def linear_work(player: Player, module: Module, rows: Size, width: int, input_gr
 def parameter_product(player: Player, module: Module, x: Value, rows: Size) -> Value:
     """A product with a bare parameter that neither quantisation nor adapters of linear modules reach (a router)."""
     tape = player.tape
+    if player.rules.adapts_parameter(module):
+        return _adapted_parameter(player, module, x, rows)
     wants = x.needs_gradient or player.trains_base
     out = tape.value(f"output of {module.name}", rows * module.outputs, x.width, wants)
     tape.record(
@@ -64,6 +66,20 @@ def parameter_product(player: Player, module: Module, x: Value, rows: Size) -> V
         weight_gradient=player.trained_gradient(module), saves_parameter=x.needs_gradient,
     )  # fmt: skip
     linear_work(player, module, rows, out.width, x.needs_gradient, player.trains_base)
+    return out
+
+
+def _adapted_parameter(player: Player, module: Module, x: Value, rows: Size) -> Value:
+    """A product with W + B A of a two-dimensional parameter (peft/tuners/lora/layer.py ParamWrapper): keeps x."""
+    tape, width = player.tape, player.rules.adapter_width
+    size = Size({("r",): module.inputs + module.outputs})
+    weight = tape.value("weight with adapter", constant(module.weight_elements), player.rules.weights_width, True)
+    gradient = StorageClass("gradient of adapters", size * width, "gradients")
+    delta = tape.temporary("B A", constant(module.weight_elements), width)
+    tape.record("W + B A", weight, reads=(), weight_gradient=(gradient,), forward_temporaries=(delta,) * 2)
+    out = tape.value(f"output of {module.name}", rows * module.outputs, x.width, True)
+    tape.record(module.name, out, reads=(x, weight), saves=(x, weight), gradients=((x, True), (weight, True)))
+    linear_work(player, module, rows, out.width, x.needs_gradient, trained=True)
     return out
 
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Parallel, Stack
+from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.loss import play_head
@@ -105,12 +106,13 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     Raises:
         NotModelled: a block of the model has no program.
     """
+    rules = with_targets(rules, spec)
     runs = list(_runs(spec, rules))
     head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
-    everything = _all_gradients(spec, rules, runs, head)
+    prelude = _prelude(spec, rules)
+    everything = _all_gradients(spec, rules, runs, head.gradients + prelude.gradients)
     kept_gradients: Live = everything if rules.accumulate and not rules.optimizer_in_backward else Counter()
     assembly = _Assembly(_always(spec, rules) + kept_gradients)
-    prelude = _prelude(spec, rules)
     held = _held_embedding(spec, rules, runs)
     masks = _masks(spec, rules)
     outer = prelude.saved + _required_embedding(spec, rules)
@@ -147,17 +149,18 @@ def _frees_gradients(rules: StepRules) -> bool:
     return rules.accumulate or rules.optimizer_in_backward
 
 
-def _all_gradients(spec: ModelSpec, rules: StepRules, runs: list[_Run], head: BlockProfile) -> Live:
-    """One gradient for each trained parameter; a tied table's counts as the head's."""
-    own: Live = Counter() if _trains_tied(spec, rules) else _embedding_gradients(spec, rules)
-    return sum((times(run.gradients, run.count) for run in runs), head.gradients + own)
+def _all_gradients(spec: ModelSpec, rules: StepRules, runs: list[_Run], around: Live) -> Live:
+    """One gradient for each trained parameter; a tied table's counts as the head's. `around`: before and after layers."""
+    own = _embedding_gradients(spec.embeddings[int(_trains_tied(spec, rules)) :], rules)
+    return sum((times(run.gradients, run.count) for run in runs), around + own)
 
 
 def _after_head(spec: ModelSpec, rules: StepRules, head: BlockProfile) -> Live:
     """Gradients that the head leaves for the rest of backward; a tied table's waits for the look-up's."""
     if not _frees_gradients(rules):
         return head.gradients
-    return _renamed(_embedding_gradients(spec, rules), "temporaries") if _trains_tied(spec, rules) else Counter()
+    tied = spec.embeddings[: int(_trains_tied(spec, rules))]
+    return _renamed(_embedding_gradients(tied, rules), "temporaries")
 
 
 def _reaches_head(rules: StepRules, spec: ModelSpec) -> bool:
@@ -186,7 +189,8 @@ def _masks(spec: ModelSpec, rules: StepRules) -> Live:
     live: Live = Counter()
     square = S * S
     if rules.kernel == "eager" or not variant_of(spec).sdpa:
-        return Counter({StorageClass("mask", square * rules.weights_width, "temporaries"): len(windows)})
+        kinds = 1 if variant_of(spec).scores == "float32" else len(windows)
+        return Counter({StorageClass("mask", square * rules.weights_width, "temporaries"): kinds})
     if rules.kernel == "fused":
         for window in windows:
             if window is not None:
@@ -292,11 +296,11 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     return simulate(tape, (), (y,), accumulate=_frees_gradients(rules))
 
 
-def _embedding_gradients(spec: ModelSpec, rules: StepRules) -> Live:
+def _embedding_gradients(tables: tuple[Module, ...], rules: StepRules) -> Live:
     """A dense gradient of each embedding table that is trained; a tied head's is the same tensor."""
     live: Live = Counter()
     if rules.trains_base:
-        for table in spec.embeddings:
+        for table in tables:
             kind = StorageClass("gradient of embeddings", constant(table.elements * rules.gradient_width), "gradients")
             live[kind] += 1
     return live
@@ -392,7 +396,18 @@ def _layer_profile(
         tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed
     )
     plain = forward_only(tape, () if checkpointed else (x,), (y,))
+    if checkpointed:
+        plain = tuple(Instant(i.operation, i.live + _returned_weights(layer, rules, variant)) for i in plain)
     return tape, profile, plain, kept
+
+
+def _returned_weights(layer: Layer, rules: StepRules, variant: Variant) -> Live:
+    """The attention weights of the layer before, which layers that return a tuple leave in the model's loop."""
+    if variant.scores not in {"alibi", "bias", "float32"}:
+        return Counter()
+    heads = max((mixer.query_heads for mixer in _mixers(layer) if isinstance(mixer, Attention)), default=0)
+    scores = Size({("b", "s", "s"): heads * rules.weights_width})
+    return Counter({StorageClass("attention weights of the layer before", scores, "temporaries"): 1})
 
 
 def _kept_operations(tape: Tape) -> list[Operation]:

@@ -63,7 +63,7 @@ LLAMA = Variant()
 _FLOAT32_ROPE = Variant(rope="float32", float32_tables=True)
 _GPT2 = Variant(holds_branch="result")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
-_GEMMA = Variant(rms="unit_offset", embedding_scale=True)
+_GEMMA = Variant(rms="unit_offset")
 _GEMMA3 = Variant(rms="unit_offset", rope_kinds=2, norm_place="after_projections")
 _LATE_NORM = Variant(norm_place="after_projections")
 _QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
@@ -95,7 +95,7 @@ VARIANTS: dict[str, Variant] = {
     "gemma2": Variant(rms="unit_offset", sdpa=False),
     "gemma3": _GEMMA3,
     "gemma3_text": _GEMMA3,
-    "recurrent_gemma": _GEMMA,
+    "recurrent_gemma": Variant(rms="unit_offset", embedding_scale=True),
     "qwen2_moe": _QWEN_MOE,
     "qwen3_moe": _QWEN_MOE,
     "qwen3_vl_moe": _QWEN_MOE,
