@@ -151,6 +151,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         objective=run.objective,
         num_labels=run.num_labels,
         optimizer_in_backward=run.optimizer_in_backward,
+        on_processor=machine.device.allocator_family == "cpu",
     )
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)

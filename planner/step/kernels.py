@@ -52,6 +52,8 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         return _eager(player, q, k, v, heads)
     if kernel == "flash":
         return _padded_flash(player, q, k, v, heads)
+    if player.rules.on_processor and kernel == "fused":
+        return _on_processor(player, q, k, v, heads)
     grouped = heads.groups != heads.count
     if kernel == "math" or (grouped and (q.width == FLOAT32 or not player.variant.repeats_heads)):
         return _math(player, q, k, v, heads)
@@ -194,13 +196,39 @@ def _windowed(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Val
     tape = player.tape
     inputs = (q, k, v)
     if heads.groups not in {1, heads.count}:
-        near = tuple(_kept_while(player, value, short) for value in (k, v))
-        far = (_repeated(player, k, heads, heads.width, long), _repeated(player, v, heads, heads.value_width, long))
-        inputs = (q, *near, *far)
+        inputs = (q, *_repeated_while_masked(player, k, v, heads))
     scratch = [_times(kind, short) for kind in _flash_scratch(player, heads, q.width)]
     scratch += [_times(kind, long) for kind in _efficient_scratch(player, heads, q.width)]
     kept = (tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32), additive_mask(player, q.width, long))
     return _kernel(player, "flash attention", inputs, heads, tuple(scratch), *kept)
+
+
+def _on_processor(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """The CPU's fused kernel takes every dtype and width, and grouped heads as they are.
+
+    It takes neither unequal head widths nor dropout. Its scratch is a tile of scores a thread, and its output lies
+    token by token. A window's mask is kept as numbers, and with it transformers repeats grouped heads (aten/src/ATen/
+    native/transformers/sdp_utils_cpp.cpp, attention.cpp; native/cpu/FlashAttentionKernel.cpp;
+    integrations/sdpa_attention.py use_gqa_in_sdpa).
+    """
+    ungrouped = heads.groups != heads.count and not player.variant.repeats_heads
+    if heads.width != heads.value_width or ungrouped or "attention" in player.variant.dropouts:
+        return _math(player, q, k, v, heads)
+    inputs = (q, k, v)
+    kept = (player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),)
+    if heads.window is not None:
+        if heads.groups not in {1, heads.count}:
+            inputs = (q, *_repeated_while_masked(player, k, v, heads))
+        kept = (*kept, additive_mask(player, q.width, above(heads.window - 1)))
+    return _kernel(player, "processor attention", inputs, heads, (), *kept)
+
+
+def _repeated_while_masked(player: Player, k: Value, v: Value, heads: Heads) -> tuple[Value, ...]:
+    """k and v as they are while no mask is needed, repeated for every query head beyond the window."""
+    assert heads.window is not None
+    long, short = above(heads.window - 1), at_most(heads.window - 1)
+    near = tuple(_kept_while(player, value, short) for value in (k, v))
+    return (*near, _repeated(player, k, heads, heads.width, long), _repeated(player, v, heads, heads.value_width, long))
 
 
 def _kept_while(player: Player, value: Value, factor: Size) -> Value:
@@ -225,6 +253,8 @@ def _math(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         v = _repeated(player, v, heads, heads.value_width, constant(1))
     scores = _scores(player, q, k, heads)
     weights = tape.unary("softmax", tape.unary("masked scores", tape.unary("scaled scores", scores)), "result")
+    if "attention" in player.variant.dropouts:
+        weights = player.dropout(weights, "dropped attention weights")
     return tape.cast(_mixed(player, weights, v, heads), dtype, "attention output")
 
 

@@ -128,8 +128,7 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
     width = rules.adapter_width
     source = tape.cast(x, width, "adapter's copy of its input")
     if rules.dropout:
-        mask = tape.constant("dropout mask", source.elements, 1)
-        source = tape.elementwise("dropout", (source, mask), width=width, saves=(mask,))
+        source = player.dropout(source)
     low = _low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     if rules.method == "dora":
         _dora_norm(player, module)

@@ -57,8 +57,11 @@ class Player:
         return value
 
     def dropout(self, x: Value, name: str = "dropout") -> Value:
-        """aten::native_dropout: a new tensor and a boolean mask, which is kept."""
-        mask = self.tape.constant("dropout mask", x.elements, BOOLEAN)
+        """aten::native_dropout: a new tensor and a boolean mask, which is kept; the CPU's mask has x's own dtype.
+
+        Source: aten/src/ATen/native/Dropout.cpp, is_fused_kernel_acceptable.
+        """
+        mask = self.tape.constant("dropout mask", x.elements, x.width if self.rules.on_processor else BOOLEAN)
         return self.tape.elementwise(name, (x, mask), width=x.width, saves=(mask,))
 
 

@@ -20,7 +20,7 @@ class StepRules:
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
     but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each
     gradient as soon as it has been used. `checkpoint_every` is 0 for none and 1 for every layer. `accumulate` is True
-    when gradients of an earlier micro-batch exist.
+    when gradients of an earlier micro-batch exist. `on_processor` is True on the CPU, whose kernels keep other tensors.
     """
 
     method: Literal["full", "lora", "qlora", "dora", "freeze"]
@@ -45,6 +45,7 @@ class StepRules:
     objective: str = "causal_lm"
     num_labels: int = 2
     optimizer_in_backward: bool = False
+    on_processor: bool = False
     stored_dtype: str | None = None
 
     @property
