@@ -47,8 +47,8 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
         PlanError: the request contradicts itself.
         NotModelledError: no formula covers it.
     """
-    plan = resolve(request, spec, machine)
     try:
+        plan = resolve(request, spec, machine)
         ledger = build(plan)
     except NotModelled as error:
         raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
@@ -154,6 +154,8 @@ def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]
         )  # fmt: skip
     except UnknownRate as error:
         return None, (f"no time: {error}",)
+    except OverflowError:
+        return None, ("no time: the plan is beyond what 64-bit numbers hold",)
 
 
 __all__ = ["Evaluation", "evaluate", "host_peak_bytes", "interval_of", "optimizer_choice"]

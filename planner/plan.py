@@ -10,6 +10,7 @@ from planner.contract import EstimateRequest, EveryNth, LoraSettings, Quantizati
 from planner.errors import NotModelledError, PlanError
 from planner.frameworks import adapted_names, as_built_by
 from planner.hardware import DeviceProfile, Machine
+from planner.step.adapters import with_targets
 from planner.step.rules import BYTES, StepRules
 from planner.support import Needs, attention_kernel
 
@@ -129,7 +130,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
     gathered = _gathered_dtype(run, weights, compute)
-    rules = StepRules(
+    plain = StepRules(
         method=method,
         weights_dtype=gathered,
         stored_dtype=None if gathered == weights else weights,
@@ -153,6 +154,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         optimizer_in_backward=run.optimizer_in_backward,
         on_processor=machine.device.allocator_family == "cpu",
     )
+    rules = with_targets(plain, spec)
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
     data = _data_parallel(run, machine, filler)
@@ -177,7 +179,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         attention=attention,
         kernel_reason=why,
         assumed=filler.assumed,
-        warnings=(*filler.warnings, *_kernel_warning(kernel, why)),
+        warnings=(*filler.warnings, *_kernel_warning(kernel, why), *_expert_warning(rules)),
     )
 
 
@@ -372,6 +374,16 @@ def _checkpointing(run: RunRequest, method: str, defaults: dict[str, str], fille
     if chosen == "none":
         return "none", 0
     return ("selective_op" if chosen == "selective" else chosen), 1
+
+
+def _expert_warning(rules: StepRules) -> tuple[str, ...]:
+    """PEFT 0.21 turns the names of per-expert linear modules into the stacked parameters of transformers 5."""
+    if not any(name.endswith("_proj") for name in rules.target_parameters):
+        return ()
+    return (
+        "adapters: PEFT reaches the stacked experts of this model too and makes their whole weights anew in each forward "
+        "pass; name the attention modules in run.lora.target_modules to leave the experts alone",
+    )
 
 
 def _kernel_warning(kernel: str, why: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from planner.architecture.count import counted_modules
 from planner.architecture.spec import ModelSpec, Module, layer_modules
+from planner.step.adapters import parameter_adapter_shapes
 from planner.step.rules import StepRules
 
 
@@ -67,7 +68,8 @@ def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
 def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
     """LoRA's A [rank, in] and B [out, rank], DoRA's magnitude [out], and copies of modules_to_save.
 
-    Source: peft/tuners/lora/layer.py update_layer; peft/utils/other.py ModulesToSaveWrapper (a deep copy).
+    Stacked experts and routers that PEFT reaches as parameters have adapters of their own shapes. Source:
+    peft/tuners/lora/layer.py update_layer and ParamWrapper; peft/utils/other.py ModulesToSaveWrapper (a deep copy).
     """
     if not rules.has_adapters:
         return
@@ -77,6 +79,10 @@ def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
             yield Tensors(f"{module.name}.lora_B", (module.outputs, rank), times)
             if rules.method == "dora":
                 yield Tensors(f"{module.name}.lora_magnitude", (module.outputs,), times)
+        if rules.adapts_parameter(module):
+            low, high = parameter_adapter_shapes(module, rank)
+            yield Tensors(f"{module.name}.lora_A", low, times)
+            yield Tensors(f"{module.name}.lora_B", high, times)
         if module.name in rules.saved_modules:
             yield from module_tensors(module, times)
 
