@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Parallel, Stack
+from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Module, Parallel, Stack
 from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
@@ -312,12 +312,12 @@ def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, 
     A tied table gets two gradients, of the head and of the look-up; both and their sum are alive at once
     (torch/csrc/autograd/input_buffer.cpp adds out of place when the first buffer is shared).
     """
-    tables = _embedding_gradients(spec, rules)
+    tables = _embedding_gradients(spec.embeddings, rules)
     if not tables:
         return
     live = _renamed(tables, "temporaries") if _frees_gradients(rules) else everything.copy()
     if _trains_tied(spec, rules):
-        live = live + times(_renamed(tables, "temporaries"), 2)
+        live = live + times(_renamed(_embedding_gradients(spec.embeddings[:1], rules), "temporaries"), 2)
     else:
         live[StorageClass("gradient of activations", TOKENS * (spec.hidden * rules.weights_width), "temporaries")] += 1
     assembly.add("backward", (Instant("embedding", live),))
