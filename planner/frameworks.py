@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
-from planner.architecture.spec import Attention, Mixer, Mlp, ModelSpec, Module, Parallel
+from planner.architecture.spec import Attention, Layer, Mixer, Mlp, ModelSpec, Module, Parallel
 
 LITGPT_WORDS = {
     "q": "query", "query": "query", "k": "key", "key": "key", "v": "value", "value": "value",
@@ -20,17 +21,48 @@ LITGPT_WORDS = {
 def as_built_by(framework: str, spec: ModelSpec) -> ModelSpec:
     """The model as the framework's class holds it.
 
-    litgpt builds the embedding and the output head as two weights whatever the checkpoint ties (litgpt/model.py
-    GPT.__init__; finetuning never ties them).
+    litgpt adapts the parts of fused projections one by one and builds the embedding and the output head as two weights,
+    whatever the checkpoint ties (litgpt/lora.py, litgpt/model.py GPT.__init__; finetuning never ties them).
     """
-    return replace(spec, tied=False) if framework == "litgpt" and spec.tied else spec
+    return _as_litgpt(spec) if framework == "litgpt" else spec
+
+
+@lru_cache(maxsize=256)
+def _as_litgpt(spec: ModelSpec) -> ModelSpec:
+    runs = tuple(replace(run, layer=_litgpt_layer(run.layer)) for run in spec.text.runs)
+    return replace(spec, tied=False, text=replace(spec.text, runs=runs))
+
+
+def _litgpt_layer(layer: Layer) -> Layer:
+    return replace(layer, sublayers=tuple(replace(s, mixer=_litgpt_mixer(s.mixer)) for s in layer.sublayers))
+
+
+def _litgpt_mixer(mixer: Mixer) -> Mixer:
+    """The parts of a fused projection one by one, so that each can have an adapter of its own."""
+    if isinstance(mixer, Parallel):
+        return replace(mixer, branches=tuple(replace(b, mixer=_litgpt_mixer(b.mixer)) for b in mixer.branches))
+    if isinstance(mixer, Attention) and mixer.qkv is not None:
+        queries, keys = mixer.query_heads * mixer.head_dim, mixer.key_value_heads * mixer.head_dim
+        q, k, v = _cut(mixer.qkv, {"q_proj": queries, "k_proj": keys, "v_proj": keys})
+        return replace(mixer, qkv=None, q=q, k=k, v=v)
+    if isinstance(mixer, Mlp) and mixer.gate_up is not None:
+        gate, up = _cut(mixer.gate_up, {"gate_proj": mixer.intermediate, "up_proj": mixer.intermediate})
+        return replace(mixer, gate_up=None, gate=gate, up=up)
+    return mixer
+
+
+def _cut(fused: Module, parts: dict[str, int]) -> list[Module]:
+    stem = fused.name.rpartition(".")[0]
+    return [
+        replace(
+            fused, name=f"{stem}.{name}" if stem else name, shape=(rows, fused.inputs), bias=rows if fused.bias else 0
+        )
+        for name, rows in parts.items()
+    ]
 
 
 def adapted_names(given: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
-    """The names of the adapted modules, with litgpt's words put in the model's own names.
-
-    A fused projection is adapted as a whole as soon as one of its parts is.
-    """
+    """The names of the adapted modules, with litgpt's words put in the model's own names."""
     names: dict[str, None] = {}
     for name in given:
         word = LITGPT_WORDS.get(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from planner.architecture.spec import Attention, Module
 from planner.step.kernels import Heads, attend
 from planner.step.linear import linear
+from planner.step.litgpt import fused_projection
 from planner.step.norms import norm
 from planner.step.player import FLOAT32, NotModelled, Player
 from planner.step.sizes import TOKENS, Size
@@ -50,6 +51,8 @@ def attention(player: Player, block: Attention, x: Value) -> Value:
 
 
 def _projections(player: Player, block: Attention, x: Value) -> _Projected:
+    if player.variant.litgpt_projection:
+        return _Projected(*fused_projection(player, block, x))
     if block.qkv is not None:
         return _cut(player, block, linear(player, block.qkv, x))
     assert block.q is not None
@@ -91,7 +94,12 @@ def _normed_heads(player: Player, block: Attention, projected: _Projected) -> No
 
 
 def _normed(player: Player, module: Module | None, x: Value) -> Value:
-    if module is not None and module.kind == "layer_norm" and len(module.shape) == 2 and player.variant.layer_norm == "fused":
+    if (
+        module is not None
+        and module.kind == "layer_norm"
+        and len(module.shape) == 2
+        and player.variant.layer_norm == "fused"
+    ):
         raise NotModelled("a LayerNorm for each head of queries and keys (StableLM 2 12B)")
     return norm(player, module, x)
 
@@ -110,7 +118,9 @@ def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) 
     else:
         projected.query = _partly(player, q, width, rotary, block.head_dim)
         projected.key = _partly(player, k, width, rotary, block.head_dim)
-    projected.contiguous = rotary != block.head_dim or player.variant.rope in {"halves", "pairs"}
+    projected.contiguous = rotary != block.head_dim or (
+        player.variant.rope in {"halves", "pairs"} or player.variant.litgpt_projection
+    )
     tape.touch(q, k)
 
 

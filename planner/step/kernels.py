@@ -48,6 +48,10 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         narrow = player.rules.compute_width
         q, k, v = (player.tape.cast(value, narrow, "autocast of q, k, v") for value in (q, k, v))
     _work(player, q, heads)
+    if player.variant.copies_groups and heads.groups != heads.count:
+        k = player.tape.copied("repeat_kv", k, TOKENS * (heads.count * heads.width))
+        v = player.tape.copied("repeat_kv", v, TOKENS * (heads.count * heads.value_width))
+        heads = replace(heads, groups=heads.count)
     if kernel == "eager":
         return _eager(player, q, k, v, heads)
     if kernel == "flash":
@@ -103,7 +107,14 @@ def _flash(player: Player, q: Value, k: Value, v: Value, heads: Heads, factor: S
     """FlashAttention-2 in PyTorch: keeps q, k, v, the output and float32 log-sum-exp [b, heads, s]."""
     tape = player.tape
     scratch = tuple(_times(kind, factor) for kind in _flash_scratch(player, heads, q.width))
-    return _kernel(player, "flash attention", (q, k, v), heads, scratch, tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32))
+    return _kernel(
+        player,
+        "flash attention",
+        (q, k, v),
+        heads,
+        scratch,
+        tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),
+    )
 
 
 def _padded_flash(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:

@@ -14,7 +14,7 @@ def linear(player: Player, module: Module, x: Value, rows: Size = TOKENS) -> Val
     """y = x W^T + b, with a quantised weight and an adapter where the rules say so. x: [rows, in]; y: [rows, out]."""
     rules = player.rules
     trained = player.trains_base or module.name in rules.saved_modules
-    base = _base_linear(player, module, x, rows, trained=trained and not rules.quantises(module))
+    base = base_linear(player, module, x, rows, trained=trained and not rules.quantises(module))
     if not rules.adapts(module):
         return base
     result = _adapted(player, module, x, base, rows)
@@ -22,18 +22,24 @@ def linear(player: Player, module: Module, x: Value, rows: Size = TOKENS) -> Val
     return result
 
 
-def _base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained: bool) -> Value:
+def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained: bool) -> Value:
+    """The product without adapters.
+
+    litgpt runs on bitsandbytes 0.42, whose MatMul4Bit keeps its input although nothing needs it (bitsandbytes pull
+    request 1270 took that out).
+    """
     rules, tape = player.rules, player.tape
     source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if rules.autocast else x
     copies = weight_copies(player, module, trained=trained, wanted=x.needs_gradient or trained)
     width = rules.compute_width if rules.autocast else max(source.width, rules.weights_width)
     out = tape.value(f"output of {module.name}", rows * module.outputs, width, source.needs_gradient or trained)
     dequantised = _dequantised(player, module, rows)
+    keeps_input = trained or (rules.framework == "litgpt" and rules.quantises(module))
     tape.record(
         module.name,
         out,
         reads=(source, *copies),
-        saves=((source,) if trained else ()) + (copies if source.needs_gradient else ()),
+        saves=((source,) if keeps_input else ()) + (copies if source.needs_gradient else ()),
         gradients=((source, True), *((copy, True) for copy in copies)),
         forward_temporaries=dequantised,
         backward_temporaries=dequantised[:1],
@@ -129,10 +135,10 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
     source = tape.cast(x, width, "adapter's copy of its input")
     if rules.dropout:
         source = player.dropout(source)
-    low = _low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
+    low = low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     if rules.method == "dora":
         _dora_norm(player, module)
-    high = _low_rank(player, f"{module.name}.lora_B", low, rows * module.outputs, Size({("r",): module.outputs}))
+    high = low_rank(player, f"{module.name}.lora_B", low, rows * module.outputs, Size({("r",): module.outputs}))
     if rules.method == "dora":
         extra = _dora_result(player, base, high)
     else:
@@ -169,7 +175,8 @@ def _dora_result(player: Player, base: Value, high: Value) -> Value:
     return tape.add("DoRA result", first, scaled)
 
 
-def _low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) -> Value:
+def low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) -> Value:
+    """x times a trained adapter matrix; `weight` counts its elements."""
     tape, width = player.tape, player.rules.adapter_width
     out = tape.value("adapter activations", elements, width, True)
     gradient = StorageClass("gradient of adapters", weight * width, "gradients")

@@ -4,8 +4,8 @@ Bytes per logit (an element of [b, s, vocabulary]) at the highest instant, 16-bi
 
 * full_logits, transformers (loss/loss_utils.py ForCausalLMLoss): 2 for the logits, 4 for the float32 copy, 4 for the
   log-softmax = 10 forward; 4 log-softmax + 4 + 4 gradients = 12 backward.
-* chunked (torchtune modules/loss CEWithChunkedOutputLoss): the logits are made in chunks and stay; only one chunk's
-  float32 copy exists at a time.
+* chunked (torchtune modules/loss CEWithChunkedOutputLoss): 2 for the logits, which are made in chunks and stay, 4 for
+  the log-softmax of all chunks, and one chunk's float32 copy.
 * fused_linear (Liger fused_linear_cross_entropy): logits exist for one chunk of tokens; the gradients of hidden
   states and head are made in the forward pass.
 """
@@ -82,17 +82,29 @@ def _cross_entropy(player: Player, logits: Value) -> Value:
 
 
 def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Value:
-    """Logits of all chunks stay in 16 bit; each chunk's float32 copy and its gradient live while it is worked on."""
+    """Logits of all chunks, 16 bit, then cross-entropy a chunk at a time, which keeps each chunk's log-softmax.
+
+    torchtune and torchtitan form it from a float32 copy of the chunk (torchtune modules/loss, torchtitan
+    components/loss.py), litgpt in the logits' own dtype (litgpt/utils.py chunked_cross_entropy), where the training
+    loop keeps the logits through backward. Backward lays the gradients of the chunks together once the losses are done.
+    """
     tape, chunks = player.tape, player.rules.loss_chunks
     tape.term = "logits_and_loss"
     logits = product(player, head, hidden)
     rows = Size({(f"t/{chunks}",): spec.vocabulary})
-    copies = tuple(tape.temporary("float32 logits of one chunk", rows, FLOAT32) for _ in range(2))
+    litgpt = player.rules.framework == "litgpt"
+    width = logits.width if litgpt else FLOAT32
+    copies = tuple(tape.temporary("working copies of one chunk of logits", rows, width) for _ in range(2))
+    chunked = Value(logits.elements, logits.width, logits.storage, logits.needs_gradient)
+    tape.record("chunk", chunked, reads=(logits,), gradients=((logits, True),))
+    log_probabilities = tape.constant("log-softmax", logits.elements, width)
     loss = tape.value("loss", constant(1), FLOAT32, True)
     tape.record(
-        "chunked cross-entropy", loss, reads=(logits,), saves=(logits,), gradients=((logits, True),),
-        forward_temporaries=copies, backward_temporaries=copies,
+        "chunked cross-entropy", loss, reads=(chunked, log_probabilities),
+        saves=(log_probabilities, chunked) if litgpt else (log_probabilities,), gradients=((chunked, False),),
+        forward_temporaries=() if litgpt else copies[:1], backward_temporaries=copies,
     )  # fmt: skip
+    tape.touch(logits)
     tape.add_work("loss", "loss", FLOAT32, NOTHING, moved(logits) * 4, moved(logits) * 4)
     tape.term = None
     return loss
@@ -109,10 +121,16 @@ def _fused_linear(player: Player, head: Module, hidden: Value) -> Value:
     tape.record("fused gradient", gradient, reads=(hidden,))
     kept = [gradient]
     if player.trains_base:
-        weight = tape.value("gradient of the head, made in forward", constant(head.weight_elements), rules.weights_width, False)
+        weight = tape.value(
+            "gradient of the head, made in forward", constant(head.weight_elements), rules.weights_width, False
+        )
         tape.record("fused head gradient", weight, reads=(hidden,))
         kept.append(weight)
-        working.append(StorageClass("head gradient of one chunk", constant(head.weight_elements * rules.compute_width), "temporaries"))
+        working.append(
+            StorageClass(
+                "head gradient of one chunk", constant(head.weight_elements * rules.compute_width), "temporaries"
+            )
+        )
     loss = tape.value("loss", constant(1), FLOAT32, True)
     tape.record(
         "fused linear cross-entropy", loss, reads=(hidden, *kept), saves=tuple(kept), gradients=((hidden, False),),

@@ -99,6 +99,15 @@ def times(live: Live, count: int) -> Live:
     return Counter({kind: number * count for kind, number in live.items()}) if count else Counter()
 
 
+MANY_RUNS = 24
+
+
+def _grow(live: Live, part: Live, count: int) -> None:
+    """Add `count` times a part in place: thousands of runs must not copy what came before them."""
+    for kind, number in part.items():
+        live[kind] += number * count
+
+
 @lru_cache(maxsize=512)
 def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     """The program of one training step in the steady state (the second optimizer step).
@@ -126,7 +135,7 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     later = _backward_pass(assembly, runs, saved, later, keep=not _frees_gradients(rules))
     assembly.add("backward", prelude.backward, later)
     _embedding_backward(assembly, spec, rules, everything)
-    work = [(item, run.count, 2 if run.recomputed else 1) for run in runs for item in run.work]
+    work = [(item, count, passes) for items, count, passes in _joined_work(runs) for item in items]
     work += [(item, 1, 1) for item in head_tape.work]
     return _compiled(assembly, work)
 
@@ -142,6 +151,17 @@ def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
     _forward_pass(assembly, runs, Counter(), held)
     assembly.add("loss", head.forward)
     return _compiled(assembly, [])
+
+
+def _joined_work(runs: list[_Run]) -> list[tuple[tuple[Work, ...], int, int]]:
+    """(work of one layer, how many layers, forward passes), equal runs joined."""
+    counts: dict[tuple[int, int], int] = {}
+    works: dict[tuple[int, int], tuple[Work, ...]] = {}
+    for run in runs:
+        key = (id(run.forward), 2 if run.recomputed else 1)
+        works.setdefault(key, run.work)
+        counts[key] = counts.get(key, 0) + run.count
+    return [(works[key], count, key[1]) for key, count in counts.items()]
 
 
 def _frees_gradients(rules: StepRules) -> bool:
@@ -171,7 +191,7 @@ def _always(spec: ModelSpec, rules: StepRules) -> Live:
     """Alive during the whole step: the batch (ids, labels, mask) and, with RoPE, the model's cos and sin tables."""
     live: Live = Counter({StorageClass("input ids, labels, mask", TOKENS * INDEX, "temporaries"): 3})
     rotary = max((_rotary_width(run.layer) for run in spec.text.runs), default=0)
-    variant = variant_of(spec)
+    variant = variant_of(spec, rules.framework)
     if rotary:
         width = 4 if variant.float32_tables or variant.rope == "complex" else rules.weights_width
         table = StorageClass("cos, sin", S * (rotary * width), "activations")
@@ -188,8 +208,8 @@ def _masks(spec: ModelSpec, rules: StepRules) -> Live:
     windows = {window for run in spec.text.runs for window in _windows(run.layer)}
     live: Live = Counter()
     square = S * S
-    if rules.kernel == "eager" or not variant_of(spec).sdpa:
-        kinds = 1 if variant_of(spec).scores == "float32" else len(windows)
+    if rules.kernel == "eager" or not variant_of(spec, rules.framework).sdpa:
+        kinds = 1 if variant_of(spec, rules.framework).scores == "float32" else len(windows)
         return Counter({StorageClass("mask", square * rules.weights_width, "temporaries"): kinds})
     if rules.kernel == "fused":
         for window in windows:
@@ -224,28 +244,49 @@ def _forward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, held: Live
 
     `saved` is what the embedding keeps, `held` what the model's own code holds until the last layer has run.
     """
-    cached: Live = Counter()
-    for run in runs:
+    saved, cached = saved.copy(), Counter[StorageClass]()
+    decisive = _decisive(runs)
+    for position, run in enumerate(runs):
         before = times(run.saved, run.count - 1 + int(run.recomputed))
-        assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1), held)
-        saved = saved + times(run.saved, run.count)
-        cached = cached + times(run.cached, run.count)
+        if position in decisive:
+            assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1), held)
+        _grow(saved, run.saved, run.count)
+        _grow(cached, run.cached, run.count)
     return saved, cached
+
+
+def _decisive(runs: list[_Run]) -> set[int]:
+    """Which runs can hold the highest instant: with many runs, the first and the last of each kind.
+
+    In a periodic pattern (every n-th layer checkpointed, one full-attention layer in six) what is alive at the k-th
+    period is linear in k, as inside a run, so that the ends decide. Short patterns are looked at whole.
+    """
+    if len(runs) <= MANY_RUNS:
+        return set(range(len(runs)))
+    first: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, int], int] = {}
+    for position, run in enumerate(runs):
+        kind = (id(run.forward), id(run.backward))
+        first.setdefault(kind, position)
+        last[kind] = position
+    return {*first.values(), *last.values()}
 
 
 def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Live, *, keep: bool) -> Live:
     """Add the backward instants; returns `later` with the gradients that they leave."""
-    for run in reversed(runs):
-        saved = saved - times(run.saved, run.count)
+    decisive = _decisive(runs)
+    saved, later = saved.copy(), later.copy()
+    for position, run in reversed(list(enumerate(runs))):
+        _grow(saved, run.saved, -run.count)
         if not run.reached:
             continue
         own = int(run.recomputed)
         last, first = run.count - 1, 0
-        for index in {last, first}:
+        for index in {last, first} if position in decisive else ():
             done = times(run.gradients, last - index) if keep else Counter[StorageClass]()
             assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
         if keep:
-            later = later + times(run.gradients, run.count)
+            _grow(later, run.gradients, run.count)
     return later
 
 
@@ -283,7 +324,7 @@ def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     """What happens to the embedding before the first layer: scale, norms, dropout."""
-    tape, variant = Tape(), variant_of(spec)
+    tape, variant = Tape(), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
     wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
     x = tape.value("embedding output", TOKENS * spec.hidden, _stream_width(rules), wants)
@@ -339,7 +380,7 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     stacks = [stack for stack in spec.encoders if spec.task == "seq2seq_lm"] + [spec.text]
     total = sum(stack.layer_count for stack in stacks)
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
-    position, variant = 0, variant_of(spec)
+    position, variant = 0, variant_of(spec, rules.framework)
     for stack in stacks:
         for run in stack.runs:
             for role, count in _roles(position, run.count, first_trained, rules):
@@ -484,7 +525,7 @@ def _layer_run(
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
     tape = Tape()
     trained = rules.trains_base
-    player = Player(tape, rules, trained, variant_of(spec))
+    player = Player(tape, rules, trained, variant_of(spec, rules.framework))
     reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)
     x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules), reached)
     hidden = x

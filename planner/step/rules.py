@@ -101,7 +101,7 @@ class StepRules:
 
     def adapts_parameter(self, module: Module) -> bool:
         """Whether an adapter sits on this bare parameter (`planner.step.adapters`)."""
-        return module.kind in {"experts", "parameter"} and any(
+        return self.has_adapters and module.kind in {"experts", "parameter"} and any(
             module.name == name or module.name.endswith(f".{name}") for name in self.target_parameters
         )
 
@@ -109,9 +109,11 @@ class StepRules:
         """Whether bitsandbytes stores this module in 4 or 8 bit: every nn.Linear but the output head.
 
         Source: transformers/integrations/bitsandbytes.py `replace_with_bnb_linear` with the default
-        modules_to_not_convert, which holds the output embedding.
+        modules_to_not_convert, which holds the output embedding. litgpt leaves nothing out: Lightning's
+        BitsandbytesPrecision converts every nn.Linear (lightning/fabric/plugins/precision/bitsandbytes.py).
         """
-        return self.scheme is not None and module.kind == "linear" and module.component != "lm_head"
+        left_out = module.component == "lm_head" and self.framework != "litgpt"
+        return self.scheme is not None and module.kind == "linear" and not left_out
 
 
 def leaf(module: Module) -> str:

@@ -8,7 +8,7 @@ A class that is not listed computes as Llama does.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from planner.architecture.spec import DropoutPlace, ModelSpec
 
@@ -38,7 +38,9 @@ class Variant:
     takes them.
     `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
     `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its memory, to the
-    layer's end. `dropouts` comes from the model's own config.
+    layer's end. `copies_groups`: keys and values are copied for every query head before any kernel.
+    `litgpt_projection`: one product makes q, k and v, and RoPE's result is joined head by head. `dropouts` comes from
+    the model's own config.
     """
 
     rms: Rms = "narrow"
@@ -56,6 +58,8 @@ class Variant:
     float32_tables: bool = False
     rope_kinds: int = 1
     holds_branch: Literal["nothing", "result", "both"] = "nothing"
+    copies_groups: bool = False
+    litgpt_projection: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
@@ -110,7 +114,7 @@ VARIANTS: dict[str, Variant] = {
     "ernie4_5": _FLOAT32_ROPE,
     "ernie4_5_moe": Variant(rope="float32", float32_tables=True, router="ernie", shared_first=True),
     "hunyuan_v1_dense": Variant(norm_place="after_rope"),
-    "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax"),
+    "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax_divided", shared_first=True),
     "phimoe": Variant(router="sparsemixer"),
     "deepseek_v2": Variant(rope="complex", router="softmax_float32"),
     "deepseek_v3": _DEEPSEEK,
@@ -140,7 +144,25 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def variant_of(spec: ModelSpec) -> Variant:
-    """The ways of the class that reads this model, with the dropouts of its config."""
+_LITGPT: dict[str, Any] = {
+    "rms": "float32_weight", "layer_norm": "fused", "rope": "float32", "float32_tables": True,
+    "norm_place": "after_projections", "split": "split", "repeats_heads": True, "copies_groups": True,
+    "litgpt_projection": True, "holds_branch": "nothing",
+}  # fmt: skip
+
+
+def variant_of(spec: ModelSpec, framework: str = "transformers") -> Variant:
+    """The ways of the class that reads this model, with the dropouts of its config.
+
+    torchtitan (models/llama/model.py) and torchtune (modules/attention.py, position_embeddings.py) rotate pairs in
+    float32 and copy keys and values for every query head. litgpt (litgpt/model.py) multiplies with float32 cos and sin
+    and norm weights, copies keys and values likewise and has one projection for q, k and v.
+    """
     variant = VARIANTS.get(spec.model_type, LLAMA)
+    if framework == "torchtitan":
+        variant = replace(variant, rope="complex", float32_tables=True, copies_groups=True)
+    elif framework == "torchtune":
+        variant = replace(variant, rope="float32", float32_tables=True, copies_groups=True)
+    elif framework == "litgpt":
+        variant = replace(variant, **_LITGPT)
     return replace(variant, dropouts=spec.dropouts) if spec.dropouts else variant
