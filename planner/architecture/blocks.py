@@ -30,10 +30,15 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def runs_of(layers: list[Layer]) -> tuple[LayerRun, ...]:
-    """Equal neighbours joined into runs."""
+    """Equal neighbours joined into runs; equal layers become one object, so that later work is done once a kind."""
+    seen: dict[int, Layer] = {}
+    kinds: dict[Layer, Layer] = {}
     runs: list[LayerRun] = []
-    for layer in layers:
-        if runs and runs[-1].layer == layer:
+    for given in layers:
+        layer = seen.get(id(given))
+        if layer is None:
+            layer = seen[id(given)] = kinds.setdefault(given, given)
+        if runs and runs[-1].layer is layer:
             runs[-1] = LayerRun(layer, runs[-1].count + 1)
         else:
             runs.append(LayerRun(layer, 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 MAXIMUM_WIDTH = 2**26
-MAXIMUM_LAYERS = 10_000
+MAXIMUM_LAYERS = 2_000
 MAXIMUM_HEADS = 2**20
 MAXIMUM_EXPERTS = 2**17
 MAXIMUM_VOCABULARY = 2**26

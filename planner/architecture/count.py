@@ -10,8 +10,13 @@ from types import MappingProxyType
 from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Stack, Sublayer, layer_modules
 
 
-def counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
-    """Every leaf module of the model as trained with the number of times it occurs; a tied head's weight not at all."""
+@lru_cache(maxsize=1024)
+def counted_modules(spec: ModelSpec) -> tuple[tuple[Module, int], ...]:
+    """Every leaf module of the model as trained with the number of times it occurs; a tied head among them."""
+    return tuple(_counted_modules(spec))
+
+
+def _counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
     for module in (*spec.embeddings, *spec.head_extra, *spec.extra):
         yield module, 1
     for stack in spec.stacks:
@@ -24,9 +29,13 @@ def stack_modules(stack: Stack) -> Iterator[tuple[Module, int]]:
     """Every leaf module of a stack with the number of times it occurs."""
     for module in (*stack.before, *stack.after):
         yield module, 1
+    layers = {id(run.layer): run.layer for run in stack.runs}
+    counts: Counter[int] = Counter()
     for run in stack.runs:
-        for module in layer_modules(run.layer):
-            yield module, run.count
+        counts[id(run.layer)] += run.count
+    for key, layer in layers.items():
+        for module in layer_modules(layer):
+            yield module, counts[key]
 
 
 def module_elements(spec: ModelSpec, module: Module) -> int:

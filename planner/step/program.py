@@ -19,6 +19,7 @@ from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, 
 from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
+from planner.step.litgpt import left_over
 from planner.step.loss import play_head
 from planner.step.norms import norm
 from planner.step.player import INDEX, Player
@@ -128,7 +129,11 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     # A checkpoint keeps its layer's arguments, and so the masks; without one they go when the last layer has run.
     held, outer = (held, outer + masks) if rules.checkpoint_every > 0 else (held + masks, outer)
     assembly.add("forward", prelude.forward, held)
+    stale, always = left_over(spec, rules), assembly.always
+    assembly.always = always + stale
     saved, cached = _forward_pass(assembly, runs, outer, held)
+    assembly.add("loss", tuple(i for i in head.forward if stale and _is_head(spec, i)), saved, cached)
+    assembly.always = always
     assembly.add("loss", head.forward, saved, cached)
     assembly.add("loss", head.backward, saved)
     later = _after_head(spec, rules, head)
@@ -162,6 +167,10 @@ def _joined_work(runs: list[_Run]) -> list[tuple[tuple[Work, ...], int, int]]:
         works.setdefault(key, run.work)
         counts[key] = counts.get(key, 0) + run.count
     return [(works[key], count, key[1]) for key, count in counts.items()]
+
+
+def _is_head(spec: ModelSpec, instant: Instant) -> bool:
+    return spec.lm_head is not None and instant.operation == spec.lm_head.name
 
 
 def _frees_gradients(rules: StepRules) -> bool:
@@ -293,7 +302,9 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
 def _transformed(spec: ModelSpec) -> bool:
     """Whether the first layer's input is another tensor than the embedding's output."""
     variant = variant_of(spec)
-    return variant.embedding_scale or "embedding" in variant.dropouts or len(spec.embeddings) > 1 or bool(spec.text.before)
+    return (
+        variant.embedding_scale or "embedding" in variant.dropouts or len(spec.embeddings) > 1 or bool(spec.text.before)
+    )
 
 
 def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live:
@@ -381,11 +392,15 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     total = sum(stack.layer_count for stack in stacks)
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
     position, variant = 0, variant_of(spec, rules.framework)
+    made: dict[tuple[int, _Role, int, bool], _Run] = {}
     for stack in stacks:
         for run in stack.runs:
             for role, count in _roles(position, run.count, first_trained, rules):
                 for checkpointed, part in _checkpoint_parts(position, count, rules):
-                    yield _layer_run(stack, run.layer, rules, role, part, variant, checkpointed=checkpointed)
+                    key = (id(run.layer), role, part, checkpointed)
+                    if key not in made:
+                        made[key] = _layer_run(stack, run.layer, rules, role, part, variant, checkpointed=checkpointed)
+                    yield made[key]
                 position += count
 
 
