@@ -335,7 +335,7 @@ def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     """What happens to the embedding before the first layer: scale, norms, dropout."""
-    tape, variant = Tape(), variant_of(spec, rules.framework)
+    tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
     wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
     x = tape.value("embedding output", TOKENS * spec.hidden, _stream_width(rules), wants)
@@ -440,7 +440,7 @@ def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iter
 def _layer_profile(
     layer: Layer, hidden: int, rules: StepRules, role: _Role, checkpointed: bool, variant: Variant
 ) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live]:
-    tape = Tape()
+    tape = Tape(rules.on_processor)
     player = Player(tape, rules, role.trained, variant)
     x = tape.value("layer input", TOKENS * hidden, _stream_width(rules), role.input_gradient)
     y = play_layer(player, layer, x)
@@ -538,7 +538,7 @@ def _layer_run(
 
 
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
-    tape = Tape()
+    tape = Tape(rules.on_processor)
     trained = rules.trains_base
     player = Player(tape, rules, trained, variant_of(spec, rules.framework))
     reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)

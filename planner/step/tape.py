@@ -90,8 +90,9 @@ class Work:
 
 @dataclass(slots=True)
 class Tape:
-    """Records a block. `gradients_enabled` is False for a part that trains nothing and feeds nothing trained."""
+    """Records a block. `casts_whole` is True on the CPU, which copies an operand of a narrower dtype as a whole."""
 
+    casts_whole: bool = False
     storages: list[StorageClass] = field(default_factory=list[StorageClass])
     operations: list[Operation] = field(default_factory=list[Operation])
     work: list[Work] = field(default_factory=list[Work])
@@ -158,6 +159,7 @@ class Tape:
         elements: Size | None = None,
         saves: tuple[Value, ...] = (),
         save_output: bool = False,
+        forward_temporaries: tuple[StorageClass, ...] = (),
         backward_temporaries: tuple[StorageClass, ...] = (),
         what: str | None = None,
         extra_gradient: bool = False,
@@ -180,6 +182,7 @@ class Tape:
             reads=inputs,
             saves=kept,
             gradients=tuple((value, True) for value in inputs),
+            forward_temporaries=forward_temporaries,
             backward_temporaries=backward_temporaries,
         )
         self.add_work(name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2)
@@ -205,9 +208,20 @@ class Tape:
             if value.needs_gradient and value.elements != large
         )
         saves = ((left,) if right.needs_gradient else ()) + ((right,) if left.needs_gradient else ())
+        copies = self.widened(left, right)
         return self.elementwise(
-            name, (left, right), elements=large, saves=saves, backward_temporaries=spread, what=what or name
+            name, (left, right), elements=large, saves=saves, what=what or name,
+            forward_temporaries=copies, backward_temporaries=(*spread, *copies)
         )
+
+    def widened(self, *operands: Value) -> tuple[StorageClass, ...]:
+        """Copies in the wider dtype that the CPU makes of an operation's operands, inside it.
+
+        Source: aten/src/ATen/TensorIterator.cpp compute_types; CUDA casts element by element in the kernel.
+        """
+        width = max(value.width for value in operands)
+        narrow = [value for value in operands if value.width != width] if self.casts_whole else []
+        return tuple(self.temporary("operand in the wider dtype", value.elements, width) for value in narrow)
 
     def copied(self, name: str, source: Value, elements: Size | None = None) -> Value:
         """A new tensor with some or all of the source's elements (contiguous, gather, repeat): keeps nothing."""
@@ -253,7 +267,9 @@ class Tape:
         large = larger(left.elements, right.elements)
         out = self.value(name, large, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
         gradients = tuple((value, value.width != out.width or value.elements != large) for value in (left, right))
-        self.record(name, out, reads=(left, right), gradients=gradients)
+        self.record(
+            name, out, reads=(left, right), gradients=gradients, forward_temporaries=self.widened(left, right)
+        )
         self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING)
         return out
 
