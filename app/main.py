@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from app.api import catalog, estimates, health
+from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.guard import Guard, is_loopback
 from app.plans import Plans
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(pages.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     _answer_errors(application)
+    application.add_middleware(HotRoute)
     application.add_middleware(
         Guard,
         respond=respond,

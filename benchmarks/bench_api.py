@@ -42,7 +42,9 @@ async def live(): return {"status": "ok"}
 """
 SERVE = """
 import socket, uvicorn
-listener = socket.create_server(("127.0.0.1", 0))
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+listener.bind(("127.0.0.1", 0))
+listener.listen()
 print(listener.getsockname()[1], flush=True)
 config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off")
 uvicorn.Server(config).run(sockets=[listener])

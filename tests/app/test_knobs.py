@@ -65,7 +65,7 @@ def test_names_are_unique() -> None:
     assert len(knobs_by_name()) == len(knobs())
 
 
-@pytest.mark.parametrize("text", ["x", "1.5", "", "9" * 50, "１"])
+@pytest.mark.parametrize("text", ["x", "1.5", "", "9" * 50, "\uff11"])
 def test_what_is_no_integer_is_left_to_the_contract_or_read(text: str) -> None:
     assert knobs_by_name()["sequence_length"].parse(text) in (text, 1)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 COMMAND = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))", "serve"]
-HEAVY = ("torch", "transformers", "peft", "accelerate", "numpy", "scipy", "sympy")
+HEAVY = ("torch", "transformers", "peft", "accelerate", "scipy", "sympy")
 pytestmark = pytest.mark.slow
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.assets import assets_directory
 from app.web import charts
 from planner.contract import EstimateRequest, Memory, Terms
 from tests.app.conftest import fake_machine
@@ -52,16 +53,10 @@ def test_there_are_at_most_seven_ticks(total_bytes: int) -> None:
 
 
 def test_every_term_has_a_label_and_a_colour() -> None:
-    css = (charts_css()).read_text(encoding="utf-8")
+    css = (assets_directory("static") / "trainfit.css").read_text(encoding="utf-8")
     for term in Terms.model_fields:
         assert charts.TERM_LABELS[term]
         assert f".t-{term} " in css
-
-
-def charts_css():  # noqa: ANN201
-    from app.assets import assets_directory
-
-    return assets_directory("static") / "trainfit.css"
 
 
 def test_the_highest_moment_is_marked_once() -> None:

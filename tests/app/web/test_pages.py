@@ -17,8 +17,20 @@ from planner.hardware import all_devices
 HTML = {"accept": "text/html"}
 NO = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=full"
 YES = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora"
-PAGES = ["/", NO, YES, "/models", "/models/meta-llama/Llama-3.1-8B", "/devices", "/devices/nvidia-rtx-4090-24gb"]
-PAGES += ["/about", "/errors", "/methodology", "/models?q=nothing+like+it", "/devices?q=nothing+like+it"]
+PAGES = [
+    "/",
+    NO,
+    YES,
+    "/models",
+    "/models/meta-llama/Llama-3.1-8B",
+    "/devices",
+    "/devices/nvidia-rtx-4090-24gb",
+    "/about",
+    "/errors",
+    "/methodology",
+    "/models?q=nothing+like+it",
+    "/devices?q=nothing+like+it",
+]
 
 
 def page(client: TestClient, address: str, status: int = 200) -> str:
@@ -57,9 +69,7 @@ def test_the_form_offers_this_machine_and_every_known_one(client: TestClient) ->
     assert text.count("<option value=") >= len(all_models()) + len(all_devices())
 
 
-def test_on_another_address_this_machine_is_the_servers(
-    settings: Settings, application: FastAPI, tmp_path: Path
-) -> None:
+def test_on_another_address_this_machine_is_the_servers(application: FastAPI, tmp_path: Path) -> None:
     plans: Plans = application.state.plans
     client = TestClient(
         create_app(Settings(host="0.0.0.0", data_dir=tmp_path), plans), base_url="http://planner.example"
