@@ -100,8 +100,10 @@ def _experts(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     down = _grouped_product(player, block, block.experts[-1], hidden, rows, block.hidden)
     weighted = tape.multiply("weighted expert outputs", down, sorted_weights)
     restored = tape.elementwise("outputs in token order", (weighted, back), width=weighted.width, saves=(back,))
+    # torch.nn.utils.parametrize.cached keeps W + B A of all experts until the experts' forward has returned.
+    tape.touch(*player.merged, chosen)
     total = tape.value("routed output", TOKENS * block.hidden, restored.width, restored.needs_gradient)
-    tape.record("sum over slots", total, reads=(restored,), gradients=((restored, False),))
+    tape.record("sum over slots", total, reads=(restored,), gradients=((restored, True),))
     return tape.cast(total, x.width, "routed output")
 
 
@@ -134,7 +136,7 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
         weight_gradient=player.trained_gradient(module) if not copies else (),
         keep_recomputed=True, saves_parameter=source.needs_gradient,
     )  # fmt: skip
-    tape.touch(*weights)
+    player.merged += adapted
     _grouped_work(player, block, module, source, out)
     return out
 

@@ -27,7 +27,8 @@ class NotModelled(ValueError):
 class Player:
     """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained.
 
-    `held` collects tensors that the class's code names, so that they live until the layer ends.
+    `held` collects tensors that the class's code names, so that they live until the layer ends;
+    `merged` experts' weights with their adapters added.
     """
 
     tape: Tape
@@ -35,6 +36,7 @@ class Player:
     trains_base: bool
     variant: Variant = field(default=LLAMA)
     held: list[Value] = field(default_factory=list[Value])
+    merged: list[Value] = field(default_factory=list[Value])
 
     def weight_gradient(self, module: Module) -> tuple[StorageClass, ...]:
         """The gradients that backward leaves for a module's weight and bias."""

@@ -56,7 +56,7 @@ def simulate(
     forward, after = _forward(tape, inputs, outputs, saved_by)
     if stop_early:
         forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves or op.saves_parameter), default=0)]
-    backward, resume = _backward(tape, outputs, after, saved_by, accumulate)
+    backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early)
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
     return BlockProfile(prune(forward), prune(backward), saved, _gradients_of(tape), resume)
@@ -114,8 +114,14 @@ def _forward(
 
 
 def _backward(
-    tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool
-) -> tuple[list[Instant], Live]:
+    tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool,
+    recomputed: bool,
+) -> tuple[list[Instant], Live]:  # fmt: skip
+    """Backward, with what it holds when it first needs something kept.
+
+    A tensor that a checkpoint recomputed dies inside the node that uses it, before the engine casts the node's results
+    to their inputs' dtypes; one that was kept dies after (torch/csrc/autograd/engine.cpp, validate_outputs).
+    """
     pending = dict(saved_by)
     flow = _GradientFlow(tape)
     for value in outputs:
@@ -130,7 +136,10 @@ def _backward(
             continue
         if resume is None and (operation.saves or operation.saves_parameter):
             resume = flow.classes(extra=incoming)
-        live = _classes(tape, alive, saved_by)
+        held = alive
+        alive = _release(operation, pending, alive)
+        early = recomputed and operation.casts
+        live = _classes(tape, alive if early else held, saved_by)
         produced = [(value, flow.new(value) if fresh else incoming[0]) for value, fresh in operation.gradients]
         live.update(operation.backward_temporaries)
         if accumulate:
@@ -140,9 +149,11 @@ def _backward(
         live.update(parameter_gradients)
         live.update(flow.classes(extra=[*incoming, *(gradient for _, gradient in produced)]))
         instants.append(Instant(operation.name, live))
+        if early:
+            before = _classes(tape, held, saved_by) + Counter(operation.backward_temporaries) + parameter_gradients
+            instants.append(Instant(operation.name, before + flow.classes(extra=incoming)))
         for value, gradient in produced:
             flow.arrive(value, gradient)
-        alive = _release(operation, pending, alive)
     return instants, Counter() if resume is None else resume
 
 

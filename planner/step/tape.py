@@ -49,7 +49,8 @@ class Value:
 @dataclass(slots=True)
 class Operation:
     """One entry of the tape. `also` are further results, the pieces of a split beside the first;
-    `saves_parameter` says that a parameter is kept, which costs nothing but makes a checkpoint recompute up to here.
+    `saves_parameter` says that a parameter is kept, which costs nothing but makes a checkpoint recompute up to here;
+    `casts` that its gradients are cast to narrower inputs afterwards.
 
     `gradients` lists the inputs that get a gradient: (value, True) when backward allocates a new tensor for it,
     (value, False) when the incoming gradient is passed on as it is (addition, views). `weight_gradient` is the bytes
@@ -67,6 +68,7 @@ class Operation:
     keep_recomputed: bool
     also: tuple[Value, ...] = ()
     saves_parameter: bool = False
+    casts: bool = False
 
     @property
     def results(self) -> tuple[Value, ...]:
@@ -127,6 +129,7 @@ class Tape:
         keep_recomputed: bool = False,
         also: tuple[Value, ...] = (),
         saves_parameter: bool = False,
+        casts: bool = False,
     ) -> None:
         """Append an operation. Saves are ignored where no gradient flows through it."""
         recorded = bool(output is not None and output.needs_gradient)
@@ -143,6 +146,7 @@ class Tape:
                 keep_recomputed,
                 also,
                 saves_parameter and recorded,
+                casts,
             )
         )
 
@@ -163,6 +167,7 @@ class Tape:
         backward_temporaries: tuple[StorageClass, ...] = (),
         what: str | None = None,
         extra_gradient: bool = False,
+        casts: bool = False,
     ) -> Value:
         """An operation of one output with the promoted width of its inputs; each differentiable input gets a gradient.
 
@@ -184,6 +189,7 @@ class Tape:
             gradients=tuple((value, True) for value in inputs),
             forward_temporaries=forward_temporaries,
             backward_temporaries=backward_temporaries,
+            casts=casts,
         )
         self.add_work(name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2)
         return out
@@ -198,21 +204,23 @@ class Tape:
     def multiply(self, name: str, left: Value, right: Value, *, what: str | None = None) -> Value:
         """left * right: each factor is kept when the other wants a gradient.
 
-        A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards.
+        A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards; one
+        of a narrower dtype gets it in the wider dtype first.
         """
         large = larger(left.elements, right.elements)
         width = max(left.width, right.width)
         spread = tuple(
             self.temporary("gradient before its sum", large, width)
             for value in (left, right)
-            if value.needs_gradient and value.elements != large
+            if value.needs_gradient and (value.elements != large or value.width != width)
         )
         saves = ((left,) if right.needs_gradient else ()) + ((right,) if left.needs_gradient else ())
         copies = self.widened(left, right)
         return self.elementwise(
             name, (left, right), elements=large, saves=saves, what=what or name,
-            forward_temporaries=copies, backward_temporaries=(*spread, *copies)
-        )
+            forward_temporaries=copies, backward_temporaries=(*spread, *copies),
+            casts=left.width != right.width,
+        )  # fmt: skip
 
     def widened(self, *operands: Value) -> tuple[StorageClass, ...]:
         """Copies in the wider dtype that the CPU makes of an operation's operands, inside it.

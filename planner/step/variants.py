@@ -114,7 +114,7 @@ VARIANTS: dict[str, Variant] = {
     "ernie4_5": _FLOAT32_ROPE,
     "ernie4_5_moe": Variant(rope="float32", float32_tables=True, router="ernie", shared_first=True),
     "hunyuan_v1_dense": Variant(norm_place="after_rope"),
-    "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax_divided", shared_first=True),
+    "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax_float32", shared_first=True),
     "phimoe": Variant(router="sparsemixer"),
     "deepseek_v2": Variant(rope="complex", router="softmax_float32"),
     "deepseek_v3": _DEEPSEEK,
