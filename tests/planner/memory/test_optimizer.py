@@ -99,6 +99,27 @@ def test_adapters_equal_pefts(targets: tuple[str, ...] | None) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match")
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "olmoe", "gpt_oss", "mixtral"])
+def test_adapters_on_experts_equal_pefts(model_type: str) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from planner.step.adapters import with_targets
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"num_experts": 8, "num_local_experts": 8, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
+    shape = {"hidden_size": 64, "intermediate_size": 48, "head_dim": 16, "num_attention_heads": 4, "vocab_size": 128}
+    values = {**sizes, **shape, "num_hidden_layers": 2, "num_key_value_heads": 2, "tie_word_embeddings": False}
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **values))
+    wrapped = get_peft_model(built, LoraConfig(r=4, target_modules="all-linear"))
+    real = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    spec = read_config({"model_type": model_type, **values, **built.config.to_dict()})
+    assert sum(t.elements * t.count for t in adapters(spec, with_targets(LORA, spec), 4)) == real
+
+
+@pytest.mark.slow
 def test_weights_equal_the_models() -> None:
     model = build_model()
     assert base_weight_bytes(SPEC, FULL, 1) == sum(p.numel() * p.element_size() for p in model.parameters())
