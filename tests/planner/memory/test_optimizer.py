@@ -100,7 +100,7 @@ def test_adapters_equal_pefts(targets: tuple[str, ...] | None) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match")
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match")
 @pytest.mark.parametrize("model_type", ["qwen3_moe", "olmoe", "gpt_oss", "mixtral"])
 def test_adapters_on_experts_equal_pefts(model_type: str) -> None:
     import torch
