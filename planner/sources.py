@@ -61,12 +61,12 @@ _TERMS: Final = {
     ),
     "communication": TermSource(
         "gathered parameters and gradient buckets",
-        "DDP: a copy of all gradients; ZeRO 1, 2: one bucket; ZeRO-3: root group + 2 layers + one layer's gradients",
-        "arXiv 1910.02054; torch DistributedDataParallel; FSDP2 fully_shard",
+        "DDP: a copy of all gradients; ZeRO 1, 2: one bucket; ZeRO-3: root group, 2 layers, whole gradients",
+        "arXiv 1910.02054; torch DistributedDataParallel; torch/distributed/fsdp/_fully_shard",
     ),
     "fragmentation": TermSource(
         "reserved but not allocated at the peak",
-        "prior: 7 % of allocated (native), 1/64 (expandable segments), 10 % (CPU resident above live tensors)",
+        "prior: 7 % of allocated (native), 1/64 (expandable), 10 % (CPU resident); FSDP's other streams' pools",
         "low end of published reserved / allocated ratios; own CPU measurement",
     ),
     "outside_allocator": TermSource(

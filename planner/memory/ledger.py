@@ -13,7 +13,7 @@ from typing import Any, Final
 from planner.architecture.count import checkpoint_total
 from planner.architecture.spec import ModelSpec
 from planner.memory.optimizer import OptimizerChoice, state_bytes, step_temporary_bytes, traffic_bytes
-from planner.memory.sharding import Sharding, communication_bytes
+from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan
@@ -46,7 +46,7 @@ class Resident:
     optimizer_states: int
     master_weights: int
     gradients: int
-    communication: int
+    communication: Communication
     optimizer_temporaries: int
     host_optimizer_states: int
     load_temporaries: int
@@ -120,7 +120,7 @@ def resident(
         optimizer_states=0 if choice.paged else states,
         master_weights=sum_rounded(tensors, 4, rounding, sharding.optimizer_shards) if master else 0,
         gradients=_gradient_bytes(tensors, low_rank, rules, rounding, sharding),
-        communication=communication_bytes(spec, rules, tensors, sharding),
+        communication=communication(spec, rules, tensors, sharding),
         optimizer_temporaries=step_temporary_bytes(choice, tensors, width, sharding.optimizer_shards),
         host_optimizer_states=states if choice.paged else 0,
         load_temporaries=_largest_source(spec, rules),
@@ -164,16 +164,16 @@ def build(plan: Plan) -> Ledger:
     program = compile_step(spec, rules)
     sizes = _sizes(program, plan, sharding)
     totals = program.instant_bytes(sizes)
-    highest = max(range(len(totals)), key=totals.__getitem__)
     moments = _moments(plan, program.moment_bytes(totals), held, sharding)
     step = {name: moments[name] for name in ("forward", "loss", "backward", "optimizer_step") if name in moments}
     peak_moment = max(step, key=step.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
-        terms = _instant_terms(program, program.instants[highest], sizes, held)
-        parts = _instant_parts(program, program.instants[highest], sizes)
-        operation = program.instants[highest].operation
+        here = [index for index, instant in enumerate(program.instants) if instant.moment == peak_moment]
+        highest = program.instants[max(here, key=totals.__getitem__)]
+        terms, parts = _instant_terms(program, highest, sizes, held), _instant_parts(program, highest, sizes)
+        operation = highest.operation
     return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes))
 
 
@@ -190,13 +190,15 @@ def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
 
 def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Sharding) -> dict[str, int]:
     """Allocated bytes of each moment of the run: load, the step's four, evaluation, save."""
-    standing = held.standing + held.communication
+    standing = held.standing
     moments = {"load": held.weights + held.quantization_state + held.adapters + held.load_temporaries}
-    moments |= {name: standing + total for name, total in step.items()}
+    moments |= {name: standing + held.communication.at(name) + total for name, total in step.items()}
     kept = _kept_gradients(plan, held)
-    moments["optimizer_step"] = standing + kept + held.optimizer_temporaries
+    moments["optimizer_step"] = standing + held.communication.optimizer_step + kept + held.optimizer_temporaries
     evaluation = compile_evaluation(plan.spec, plan.rules)
-    moments["evaluation"] = standing + max(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)))
+    moments["evaluation"] = (
+        standing + held.communication.evaluation + max(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)))
+    )
     moments["save"] = standing
     return moments
 
@@ -205,26 +207,26 @@ def _kept_gradients(plan: Plan, held: Resident) -> int:
     return 0 if plan.optimizer_in_backward else held.gradients
 
 
-def _base_terms(held: Resident) -> dict[str, int]:
+def _base_terms(held: Resident, moment: str) -> dict[str, int]:
     terms: dict[str, int] = dict.fromkeys(TERMS, 0)
     terms["weights"] = held.weights
     terms["adapters"] = held.adapters
     terms["quantization_state"] = held.quantization_state
     terms["optimizer_states"] = held.optimizer_states
     terms["master_weights"] = held.master_weights
-    terms["communication"] = held.communication
+    terms["communication"] = held.communication.at(moment)
     return terms
 
 
 def _optimizer_peak(held: Resident, gradients: int) -> dict[str, int]:
-    terms = _base_terms(held)
+    terms = _base_terms(held, "optimizer_step")
     terms["gradients"] = gradients
     terms["temporaries"] = held.optimizer_temporaries
     return terms
 
 
 def _instant_terms(program: StepProgram, instant: StepInstant, sizes: list[int], held: Resident) -> dict[str, int]:
-    terms = _base_terms(held)
+    terms = _base_terms(held, instant.moment)
     for index, count in instant.live:
         terms[program.kinds[index].term] += sizes[index] * count
     return terms
@@ -264,7 +266,7 @@ def _finish(
     moments: dict[str, int], largest: int,
 ) -> Ledger:  # fmt: skip
     allocated = sum(terms.values())
-    fragmentation = _fragmentation(plan, allocated)
+    fragmentation = _fragmentation(plan, allocated) + max(0, held.communication.idle - terms["gradients"])
     outside = plan.machine.device.context_bytes
     highest_moment = max(moments, key=moments.__getitem__)
     extra = max(0, moments[highest_moment] - allocated)

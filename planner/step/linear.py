@@ -42,7 +42,7 @@ def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained
         saves=((source,) if keeps_input else ()) + (copies if source.needs_gradient else ()),
         gradients=((source, True), *((copy, True) for copy in copies)),
         forward_temporaries=dequantised,
-        backward_temporaries=dequantised[:1],
+        backward_temporaries=dequantised if rules.scheme == "nf4" else dequantised[:1],
         weight_gradient=player.weight_gradient(module) if trained and not copies else (),
         keep_recomputed=True,
         saves_parameter=source.needs_gradient,
@@ -108,8 +108,10 @@ def weight_copies(player: Player, module: Module, *, trained: bool, wanted: bool
 def _dequantised(player: Player, module: Module, rows: Size) -> tuple[StorageClass, ...]:
     """The working tensors of a quantised product, forward and backward.
 
-    bitsandbytes autograd/_functions.py: MatMul4Bit dequantises the whole weight in both passes; MatMul8bitLt
-    holds a float16 copy and an int8 copy of the input and the int32 product.
+    bitsandbytes autograd/_functions.py: MatMul4Bit dequantises the whole weight in both passes, into the dtype that was
+    quantised and from there into the input's: Lightning quantises from float16 (lightning/fabric/plugins/precision/
+    bitsandbytes.py), so that bfloat16 training holds both. MatMul8bitLt holds a float16 copy and an int8 copy of the
+    input and the int32 product.
     """
     rules = player.rules
     if not rules.quantises(module):
@@ -117,7 +119,7 @@ def _dequantised(player: Player, module: Module, rows: Size) -> tuple[StorageCla
     whole = constant(module.weight_elements * rules.compute_width)
     weight = StorageClass("dequantised weight", whole, "temporaries")
     if rules.scheme == "nf4":
-        return (weight,)
+        return (weight, weight) if rules.framework == "litgpt" else (weight,)
     return (
         weight,
         StorageClass("int8 input", rows * module.inputs, "temporaries"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from planner.architecture.spec import Attention, Module
+from collections import Counter
+from collections.abc import Iterator
+
+from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Module, Parallel, Sublayer
 from planner.step.linear import base_linear, low_rank
 from planner.step.player import Player
+from planner.step.rules import StepRules
+from planner.step.simulate import Live
 from planner.step.sizes import TOKENS, R, Size
-from planner.step.tape import Value
+from planner.step.tape import StorageClass, Value
 
 
 def fused_projection(player: Player, block: Attention, x: Value) -> tuple[Value, Value, Value]:
@@ -36,3 +41,47 @@ def _adapter(player: Player, adapted: list[Module], x: Value, whole: Size) -> Va
     if TOKENS * outputs != whole:
         high = tape.elementwise("zero padding", (high,), elements=whole, saves=(high,))
     return tape.unary("scaled adapter output", high)
+
+
+def left_over(spec: ModelSpec, rules: StepRules) -> Live:
+    """What the micro-batch before leaves until this one's logits take its name: graph, logits and kept inputs.
+
+    bitsandbytes 0.42 keeps the input of a 4-bit product as an attribute of the autograd node (`ctx.tensors`), which
+    backward does not release; the training loop's `logits` (litgpt/finetune/lora.py fit) holds the nodes. The
+    micro-batch before is taken to be as long as this one.
+    """
+    live: Live = Counter()
+    if rules.framework != "litgpt" or rules.scheme != "nf4" or spec.lm_head is None:
+        return live
+    for run in spec.text.runs:
+        for width in _input_widths(run.layer):
+            live[_kept_input(width, rules)] += run.count
+    live[_kept_input(spec.lm_head.inputs, rules)] += 1
+    logits = TOKENS * (spec.lm_head.outputs * rules.compute_width)
+    live[StorageClass("logits of the micro-batch before", logits, "logits_and_loss")] += 1
+    return live
+
+
+def _kept_input(width: int, rules: StepRules) -> StorageClass:
+    return StorageClass(
+        "inputs kept from the micro-batch before", TOKENS * (width * rules.compute_width), "activations"
+    )
+
+
+def _input_widths(layer: Layer) -> Iterator[int]:
+    """Widths of the tensors that a layer's products read, each once; parallel branches may read one normed tensor."""
+    for sublayer in layer.sublayers:
+        branches = sublayer.mixer.branches if isinstance(sublayer.mixer, Parallel) else (sublayer,)
+        shared = len(branches) > 1 and all(branch.norm is None for branch in branches)
+        for number, branch in enumerate(branches):
+            first, last = _outer_widths(branch)
+            yield from (last,) if shared and number else (first, last)
+
+
+def _outer_widths(sublayer: Sublayer) -> tuple[int, int]:
+    block = sublayer.mixer
+    if isinstance(block, Attention) and block.q is not None:
+        return block.q.inputs, block.o.inputs
+    if isinstance(block, Mlp) and block.up is not None:
+        return block.up.inputs, block.down.inputs
+    return 0, 0

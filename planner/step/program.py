@@ -17,6 +17,7 @@ from typing import Any
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Module, Parallel, Stack
 from planner.step.adapters import with_targets
+from planner.step.activations import activate
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.litgpt import left_over
@@ -26,7 +27,7 @@ from planner.step.player import INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
 from planner.step.sizes import TOKENS, S, Size, above, constant, maximum, rounded, values_for
-from planner.step.tape import Operation, StorageClass, Tape, Term, Work
+from planner.step.tape import Operation, StorageClass, Tape, Term, Value, Work
 from planner.step.variants import Variant, variant_of
 
 
@@ -179,7 +180,7 @@ def _frees_gradients(rules: StepRules) -> bool:
 
 
 def _all_gradients(spec: ModelSpec, rules: StepRules, runs: list[_Run], around: Live) -> Live:
-    """One gradient for each trained parameter; a tied table's counts as the head's. `around`: before and after layers."""
+    """One gradient for each trained parameter; a tied table's counts as the head's. `around`: outside the layers."""
     own = _embedding_gradients(spec.embeddings[int(_trains_tied(spec, rules)) :], rules)
     return sum((times(run.gradients, run.count) for run in runs), around + own)
 
@@ -546,8 +547,21 @@ def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, Bl
     hidden = x
     for module in spec.text.after:
         hidden = norm(player, module, hidden) if module.kind.endswith("norm") else linear(player, module, hidden)
+    hidden = _transform(player, spec, hidden)
     loss = play_head(player, spec, hidden)
     return tape, simulate(tape, (x,), (loss,), accumulate=_frees_gradients(rules))
+
+
+def _transform(player: Player, spec: ModelSpec, hidden: Value) -> Value:
+    """What a masked-language-model head has before its product: dense, GELU, norm (BertPredictionHeadTransform)."""
+    if player.rules.objective == "sequence_classification":
+        return hidden
+    for module in spec.head_extra:
+        if module.kind == "linear":
+            hidden = activate(player, "gelu", linear(player, module, hidden))
+        elif module.kind.endswith("norm"):
+            hidden = norm(player, module, hidden)
+    return hidden
 
 
 # -- compiling ------------------------------------------------------------------------------------------------------
