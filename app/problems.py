@@ -52,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown_device": Kind(
         422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."
     ),
-    "hub_unavailable": Kind(502, "The Hub did not answer", "Paste the model's config.json instead of its id."),
+    "hub_unavailable": Kind(424, "The Hub did not answer", "Paste the model's config.json instead of its id."),
     "internal": Kind(500, "A fault of trainfit", "Please report it with the request that caused it."),
 }
 

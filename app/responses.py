@@ -19,7 +19,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         (413, "Body too large"),
         (415, "Not JSON by its Content-Type"),
         (422, "A field breaks the contract"),
-        (502, "The Hub did not answer"),
+        (424, "The Hub did not answer"),
     )
 }
 

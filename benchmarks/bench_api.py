@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ class Server:
 
 
 @contextmanager
-def serving(program: str, *arguments: str) -> Iterator[Server]:
+def serving(program: str, *arguments: str) -> Generator[Server]:
     """A server in a process of its own, ready to answer."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.hub import HubClient
 from app.main import create_app
 from app.plans import Plans
 from app.settings import Settings
@@ -28,11 +30,24 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path)
 
 
+def unreachable_hub(settings: Settings) -> HubClient:
+    """A Hub that nobody reaches, whatever the network of the machine that tests."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no route", request=request)
+
+    return HubClient(settings, httpx.MockTransport(refuse))
+
+
+def fake_plans(settings: Settings) -> Plans:
+    return Plans(settings, look=fake_machine, hub=unreachable_hub(settings))
+
+
 @pytest.fixture
 def application(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The engine is `fake_estimate`; this machine has one RTX 4090."""
     monkeypatch.setattr("app.plans.estimate", fake_estimate)
-    return create_app(settings, Plans(settings, look=fake_machine))
+    return create_app(settings, fake_plans(settings))
 
 
 @pytest.fixture
@@ -44,7 +59,5 @@ def client(application: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture
 def real_client(settings: Settings) -> Iterator[TestClient]:
     """The real engine on the made-up machine."""
-    with TestClient(
-        create_app(settings, Plans(settings, look=fake_machine)), base_url="http://localhost:8000"
-    ) as opened:
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://localhost:8000") as opened:
         yield opened

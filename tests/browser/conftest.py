@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,8 @@ import uvicorn
 from playwright.sync_api import Browser, sync_playwright
 
 from app.main import create_app
-from app.plans import Plans
 from app.settings import Settings
-from tests.app.conftest import fake_machine
+from tests.app.conftest import fake_plans
 from tests.app.fakes import fake_estimate
 
 CHROMIUM_ARGUMENTS = [
@@ -36,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr("app.plans.estimate", fake_estimate)
         settings = Settings(data_dir=Path(tmp_path_factory.mktemp("browser")))
         listener = socket.create_server(("127.0.0.1", 0))
-        application = create_app(settings, Plans(settings, look=fake_machine))
+        application = create_app(settings, fake_plans(settings))
         server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -47,9 +46,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         listener.close()
 
 
-def _wait_until(is_true: object, seconds: float = 10) -> None:
+def _wait_until(is_true: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
-    while not callable(is_true) or not is_true():
+    while not is_true():
         assert time.monotonic() < deadline, "the server did not start"
         time.sleep(0.02)
 

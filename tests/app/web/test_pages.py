@@ -186,6 +186,13 @@ def test_a_plan_that_is_not_modelled_has_a_page(client: TestClient) -> None:
     assert 'id="memory"' not in text
 
 
+def test_without_the_hub_the_form_says_to_paste_the_config(client: TestClient) -> None:
+    answer = client.post("/plan", data={"model": "owner/unheard-of"}, headers=HTML)
+    assert answer.status_code == 424
+    assert "paste the model&#39;s config.json instead" in answer.text
+    assert 'value="owner/unheard-of"' in answer.text
+
+
 @pytest.mark.parametrize("suffix", [".json", ".md"])
 def test_exports_hold_the_same_answer(client: TestClient, suffix: str) -> None:
     answer = client.get(NO.replace("/plan", f"/plan{suffix}"))
