@@ -70,6 +70,7 @@ def row(row_id: str) -> SupportRow:
 
 
 @cache
+@cache
 def row_for(feature: str, architecture: str) -> SupportRow | None:
     """The first row that says whether a feature works on an architecture; None when no source says."""
     return next(
