@@ -97,11 +97,11 @@ def _parts(memory: Memory) -> list[tuple[str, int]]:
     """The terms that are there; what the highest moment needs beyond the step's peak; the host's part of one pool."""
     device = memory.device
     parts = [(name, size) for name, size in device.terms.model_dump().items() if size > 0]
-    host_bytes = sum(memory.host.terms.values())
-    if memory.host.shared_with_device and host_bytes > 0:
-        parts.append(("host", host_bytes))
     beyond = device.required_bytes - sum(size for _, size in parts)
-    return [*parts, ("other_moment", beyond)] if beyond > 0 else parts
+    if beyond > 0:
+        parts.append(("other_moment", beyond))
+    host_bytes = sum(memory.host.terms.values())
+    return [*parts, ("host", host_bytes)] if memory.host.shared_with_device and host_bytes > 0 else parts
 
 
 def _stack(parts: Sequence[tuple[str, int]], scale: float) -> list[Segment]:

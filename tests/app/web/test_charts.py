@@ -41,7 +41,7 @@ def test_a_higher_moment_is_a_part_of_its_own() -> None:
 
 def test_one_pool_shows_the_hosts_part() -> None:
     memory = memory_of()
-    host = memory.host.model_copy(update={"shared_with_device": True})
+    host = memory.host.model_copy(update={"shared_with_device": True, "terms": {"saving": 2**30}})
     assert "host" in [part.key for part in charts.memory_bar(memory.model_copy(update={"host": host})).segments]
 
 
