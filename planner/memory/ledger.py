@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from planner.architecture.count import checkpoint_total
 from planner.architecture.spec import ModelSpec
+from planner.memory import processor
 from planner.memory.optimizer import OptimizerChoice, state_bytes, step_temporary_bytes, traffic_bytes
 from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan
-from planner.step.program import StepInstant, StepProgram, compile_evaluation, compile_step
+from planner.step.program import CHECKPOINT, StepInstant, StepProgram, compile_evaluation, compile_step
 from planner.step.rules import BYTES, StepRules
 from planner.units import MIB
 
@@ -29,8 +30,6 @@ TERMS: Final = (
 NATIVE_FRAGMENTATION_PRIOR: Final = 0.07
 """Reserved over allocated minus one: the low end of the 1.07 to 1.49 measured on T4 runs by fitcheck (33 rows); the
 interval's upper factor stands for the rest until the allocator replay of the verified tier replaces this prior."""
-CPU_RESIDENT_PRIOR: Final = 0.10
-"""Resident over live tensors minus one on the CPU: 2,783 MiB over 2,531 for a 58 M Llama step, own measurement."""
 PYTHON_PROCESS_BYTES: Final = 240 * MIB
 """Resident size after importing torch and transformers, CPU build; own measurement."""
 SAVED_CHECKPOINTS: Final = 1
@@ -174,7 +173,8 @@ def build(plan: Plan) -> Ledger:
         highest = program.instants[max(here, key=totals.__getitem__)]
         terms, parts = _instant_terms(program, highest, sizes, held), _instant_parts(program, highest, sizes)
         operation = highest.operation
-    return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes))
+    beyond = _fragmentation(plan, held, program, sizes, sum(terms.values()))
+    return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes), beyond)
 
 
 def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
@@ -246,27 +246,67 @@ def _instant_parts(program: StepProgram, instant: StepInstant, sizes: list[int])
     return tuple(sorted(parts, key=lambda part: -part.bytes))
 
 
-def _fragmentation(plan: Plan, allocated: int) -> int:
+def _fragmentation(plan: Plan, held: Resident, program: StepProgram, sizes: list[int], allocated: int) -> int:
     """Highest reserved minus peak allocated.
 
-    The native CUDA allocator by the measured prior; expandable segments map whole 2 MiB pages, on average half a page
+    On the CPU what the C library's allocator keeps (planner/memory/processor.py). The native CUDA allocator by the
+    measured prior; expandable segments map whole 2 MiB pages, on average half a page
     for each of a few hundred live large blocks, here 1/64 of allocated (c10/cuda/CUDACachingAllocator.cpp); other
     allocators as the native one until measured.
     """
-    device = plan.machine.device
-    if device.allocator_family == "cpu":
-        return int(allocated * CPU_RESIDENT_PRIOR)
+    if plan.rules.on_processor:
+        return max(0, _resident_peak(plan, held, program, sizes) - allocated)
     if plan.allocator == "expandable_segments":
         return allocated // 64
     return int(allocated * NATIVE_FRAGMENTATION_PRIOR)
 
 
+def _resident_peak(plan: Plan, held: Resident, program: StepProgram, sizes: list[int]) -> int:
+    """Resident bytes of the step on a CPU, above the imports."""
+    rules = plan.rules
+    alive = [[(sizes[index], count) for index, count in instant.live] for instant in program.instants]
+    gradients = _gradient_storages(plan)
+    alive.append([*gradients, *_optimizer_storages(plan, held, gradients)])
+    if rules.checkpoint_every and rules.checkpointing == "full":
+        layers = -(-plan.spec.text.layer_count // rules.checkpoint_every)
+        freed = processor.heap_bytes(gradients)
+        holes = processor.holes_of_checkpoints(_working_set(program, sizes), layers, freed)
+    else:
+        peak = processor.highest_heap_bytes(alive)
+        holes = processor.holes_without_checkpoints(peak, adapters=rules.has_adapters)
+    return processor.resident_peak_bytes(held.standing, alive, holes)
+
+
+def _gradient_storages(plan: Plan) -> list[tuple[int, int]]:
+    """The gradient of each trained tensor, where gradients outlive backward."""
+    if plan.optimizer_in_backward:
+        return []
+    width = plan.rules.adapter_width if plan.rules.has_adapters else plan.rules.gradient_width
+    return [(tensor.elements * width, tensor.count) for tensor in trained(plan.spec, plan.rules, plan.rank)]
+
+
+def _optimizer_storages(plan: Plan, held: Resident, gradients: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The optimizer's temporaries: as many as gradients under foreach, else two of the largest parameter."""
+    if plan.optimizer_impl == "foreach":
+        return gradients
+    return [(held.optimizer_temporaries // 2, 2)]
+
+
+def _working_set(program: StepProgram, sizes: list[int]) -> int:
+    """Heap bytes of a checkpointed layer's forward pass, without what its checkpoint keeps."""
+    return processor.highest_heap_bytes(
+        [(sizes[index], count) for index, count in instant.live if not program.kinds[index].what.startswith(CHECKPOINT)]
+        for instant in program.instants
+        if instant.moment == "forward"
+    )
+
+
 def _finish(
     plan: Plan, held: Resident, terms: dict[str, int], parts: tuple[PeakPart, ...], peak_moment: str, operation: str,
-    moments: dict[str, int], largest: int,
+    moments: dict[str, int], largest: int, beyond: int,
 ) -> Ledger:  # fmt: skip
     allocated = sum(terms.values())
-    fragmentation = _fragmentation(plan, allocated) + max(0, held.communication.idle - terms["gradients"])
+    fragmentation = beyond + max(0, held.communication.idle - terms["gradients"])
     outside = plan.machine.device.context_bytes
     highest_moment = max(moments, key=moments.__getitem__)
     extra = max(0, moments[highest_moment] - allocated)

@@ -30,6 +30,9 @@ from planner.step.sizes import TOKENS, S, Size, above, constant, maximum, rounde
 from planner.step.tape import Operation, StorageClass, Tape, Term, Value, Work
 from planner.step.variants import Variant, variant_of
 
+CHECKPOINT = "checkpoint: "
+"""How the names of what checkpoints keep begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepInstant:
@@ -501,7 +504,7 @@ def _cached_copies(tape: Tape, role: _Role) -> Live:
 
 
 def _as_activations(live: Live) -> Live:
-    return Counter({StorageClass("checkpoint: " + kind.what, kind.bytes, "activations"): n for kind, n in live.items()})
+    return Counter({StorageClass(CHECKPOINT + kind.what, kind.bytes, "activations"): n for kind, n in live.items()})
 
 
 def _stream_width(rules: StepRules) -> int:
