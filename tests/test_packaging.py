@@ -36,6 +36,8 @@ PAGES = {
     "/devices": "/devices",
     "/devices/{device_id}": "/devices/nvidia-rtx-4090-24gb",
     "/methodology": "/methodology",
+    "/accuracy": "/accuracy",
+    "/glossary": "/glossary",
     "/errors": "/errors",
     "/about": "/about",
 }

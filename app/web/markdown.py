@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup, escape
 
-_INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(((?:https?://|/|#)[^)\s]*)\)|\*([^*\s][^*]*)\*")
+_INLINE = re.compile(
+    r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(((?:https?://|/|#)[^)\s]*|[a-z]+\.md)\)|\*([^*\s][^*]*)\*"
+)
 _LIST_ITEM = re.compile(r"(?:[-*]|\d+\.) +(.*)")
 
 
@@ -103,5 +105,6 @@ def _span(match: re.Match[str]) -> Markup:
     if bold is not None:
         return Markup("<strong>{}</strong>").format(_inline(bold))
     if label is not None:
-        return Markup('<a href="{}">{}</a>').format(href, label)
+        # Our documents link to each other as files; their pages have the same names.
+        return Markup('<a href="{}">{}</a>').format(f"/{href[:-3]}" if href.endswith(".md") else href, label)
     return Markup("<em>{}</em>").format(italic)

@@ -234,10 +234,14 @@ def model_page(request: Request, model_id: str) -> HTMLResponse:
 
 
 @router.get("/methodology")
-def methodology(request: Request) -> HTMLResponse:
-    """How each number is computed."""
-    text = (assets_directory("docs") / "methodology.md").read_text(encoding="utf-8")
-    return _page(request, "methodology.html", here="/methodology", body=markdown.to_html(text))
+@router.get("/accuracy")
+@router.get("/glossary")
+def document(request: Request) -> HTMLResponse:
+    """How each number is computed, how far it is from what was measured, and what the words mean."""
+    name = request.url.path.strip("/")
+    text = (assets_directory("docs") / f"{name}.md").read_text(encoding="utf-8")
+    title = text.partition("\n")[0].lstrip("# ")
+    return _page(request, "document.html", here="/methodology", title=title, body=markdown.to_html(text))
 
 
 @router.get("/errors")

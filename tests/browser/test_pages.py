@@ -27,6 +27,8 @@ PAGES = {
     "devices": "/devices",
     "device": "/devices/nvidia-rtx-4090-24gb",
     "method": "/methodology",
+    "accuracy": "/accuracy",
+    "glossary": "/glossary",
     "about": "/about",
     "errors": "/errors",
     "not found": "/nothing",

@@ -12,6 +12,8 @@ from app.web.markdown import to_html
         ("a\nb", "<p>a b</p>"),
         ("`x < 1` and **y**", "<p><code>x &lt; 1</code> and <strong>y</strong></p>"),
         ("[t](https://e.org/a_b)", '<p><a href="https://e.org/a_b">t</a></p>'),
+        ("[t](accuracy.md)", '<p><a href="/accuracy">t</a></p>'),
+        ("[t](../secret.md)", "<p>[t](../secret.md)</p>"),
         ("- a\n- b\n  c", "<ul><li>a</li><li>b c</li></ul>"),
         ("1. a", "<ol><li>a</li></ol>"),
         ("> q", '<blockquote class="notice"><p>q</p></blockquote>'),
