@@ -338,12 +338,15 @@ def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
 
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
-    """What happens to the embedding before the first layer: scale, norms, dropout."""
+    """What happens to the embedding before the first layer: scale, a projection (OPT 350M), norms, dropout."""
     tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
     wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
-    x = tape.value("embedding output", TOKENS * spec.hidden, _stream_width(rules), wants)
+    x = tape.value("embedding output", TOKENS * spec.embeddings[0].shape[1], _stream_width(rules), wants)
     y = tape.unary("scaled embedding", x) if variant.embedding_scale else x
+    for module in spec.text.before:
+        if module.kind == "linear":
+            y = linear(player, module, y)
     y = tape.unary("with positions", y) if len(spec.embeddings) > 1 else y
     for module in spec.text.before:
         if module.kind.endswith("norm"):
