@@ -113,12 +113,13 @@ def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) 
     width = max(projected.query.width, x.width if player.rules.autocast else projected.query.width)
     q, k = projected.query, projected.key
     rotary = block.rotary_dim or block.head_dim
-    if rotary == block.head_dim:
+    joined = rotary != block.head_dim or player.variant.joins_rotated
+    if not joined:
         projected.query, projected.key = rotate(player, q, width), rotate(player, k, width)
     else:
         projected.query = _partly(player, q, width, rotary, block.head_dim)
         projected.key = _partly(player, k, width, rotary, block.head_dim)
-    projected.contiguous = rotary != block.head_dim or (
+    projected.contiguous = joined or (
         player.variant.rope in {"halves", "pairs"} or player.variant.litgpt_projection
     )
     tape.touch(q, k)

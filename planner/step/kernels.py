@@ -140,7 +140,7 @@ def _kernel(
         name, out, reads=(*inputs, *kept), saves=(*inputs, out, *kept),
         gradients=tuple((value, True) for value in inputs), backward_temporaries=scratch, keep_recomputed=True,
     )  # fmt: skip
-    return tape.copied("attention output", out) if heads.contiguous and name == "flash attention" else out
+    return tape.copied("attention output", out) if heads.contiguous and name != "efficient attention" else out
 
 
 def _repeated(player: Player, value: Value, heads: Heads, width: int, factor: Size) -> Value:
@@ -217,10 +217,9 @@ def _windowed(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Val
 def _on_processor(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     """The CPU's fused kernel takes every dtype and width, and grouped heads as they are.
 
-    It takes neither unequal head widths nor dropout. Its scratch is a tile of scores a thread, and its output lies
-    token by token. A window's mask is kept as numbers, and with it transformers repeats grouped heads (aten/src/ATen/
-    native/transformers/sdp_utils_cpp.cpp, attention.cpp; native/cpu/FlashAttentionKernel.cpp;
-    integrations/sdpa_attention.py use_gqa_in_sdpa).
+    It takes neither unequal head widths nor dropout. Its scratch is a tile of scores a thread. A window's mask is kept
+    as numbers, and with it transformers repeats grouped heads (aten/src/ATen/native/transformers/sdp_utils_cpp.cpp,
+    attention.cpp; native/cpu/FlashAttentionKernel.cpp; integrations/sdpa_attention.py use_gqa_in_sdpa).
     """
     ungrouped = heads.groups != heads.count and not player.variant.repeats_heads
     if heads.width != heads.value_width or ungrouped or "attention" in player.variant.dropouts:

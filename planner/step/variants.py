@@ -39,6 +39,7 @@ class Variant:
     `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
     `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its memory, to the
     layer's end. `copies_groups`: keys and values are copied for every query head before any kernel.
+    `joins_rotated`: heads are joined with what did not turn, even when nothing is left over.
     `litgpt_projection`: one product makes q, k and v, and RoPE's result is joined head by head. `dropouts` comes from
     the model's own config.
     """
@@ -59,6 +60,7 @@ class Variant:
     rope_kinds: int = 1
     holds_branch: Literal["nothing", "result", "both"] = "nothing"
     copies_groups: bool = False
+    joins_rotated: bool = False
     litgpt_projection: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
@@ -87,7 +89,7 @@ VARIANTS: dict[str, Variant] = {
     "mpt": Variant(sdpa=False, scores="bias"),
     "xglm": Variant(sdpa=False, scores="flat", embedding_scale=True),
     "falcon": Variant(split="index", repeats_heads=False),
-    "phi3": Variant(split="slices"),
+    "phi3": Variant(split="slices", joins_rotated=True),
     "olmo": Variant(layer_norm="float32", rope="float32", float32_tables=True),
     "olmo2": _OLMO2,
     "olmo3": _OLMO2,
