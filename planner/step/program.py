@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Module, Parallel, Stack
-from planner.step.adapters import with_targets
 from planner.step.activations import activate
+from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
 from planner.step.linear import AUTOCAST_COPY, linear
 from planner.step.litgpt import left_over
@@ -327,7 +327,7 @@ def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live
 
 
 def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
-    """With adapters and checkpoints the embedding's output is a leaf that gets a gradient, and so lives through backward.
+    """With adapters and checkpoints the embedding's output is a leaf that gets a gradient: it lives through backward.
 
     Source: transformers modeling_utils.enable_input_require_grads. It is the first layer's checkpoint where nothing
     stands between the two.
