@@ -7,6 +7,8 @@ all slots hold work.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.architecture.spec import Module, Moe
 from planner.step.activations import activate
 from planner.step.feed_forward import gated_halves, mlp
@@ -40,7 +42,14 @@ def _gated_shared(player: Player, block: Moe, x: Value, shared: Value) -> Value:
 
 
 def _routed(player: Player, block: Moe, x: Value) -> Value:
-    return _experts(player, block, x, _routing_weights(player, block, x))
+    """The routed experts, between two projections where they work in a narrower space (NemotronHMoE)."""
+    weights = _routing_weights(player, block, x)
+    projections = [module for module in block.extra if module.kind == "linear"]
+    if not projections:
+        return _experts(player, block, x, weights)
+    narrow, wide = projections
+    inner = _experts(player, replace(block, hidden=narrow.outputs), linear(player, narrow, x), weights)
+    return linear(player, wide, inner)
 
 
 # -- router -----------------------------------------------------------------------------------------------------------
