@@ -49,6 +49,15 @@ KINDS: Mapping[str, Kind] = {
         422, "The request breaks the contract", "`field` says where and `accepted` says what fits."
     ),
     "invalid_config": Kind(422, "The config.json cannot be used", "`field` names the value; correct it there."),
+    "contradicts_framework": Kind(
+        422, "The framework's code does otherwise", "`accepted` says what it does; leave the field out to get that."
+    ),
+    "contradicts_device": Kind(422, "The device cannot do that", "`accepted` says what runs on it."),
+    "parallelism_mismatch": Kind(
+        422, "The parallelism does not match the devices", "The product of the axes must be the number of devices."
+    ),
+    "sequence_too_long": Kind(422, "Longer than the model's positions", "`accepted` names the model's maximum."),
+    "too_many_layers": Kind(422, "More layers than the model has", "`accepted` names how many there are."),
     "unknown_device": Kind(
         422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."
     ),

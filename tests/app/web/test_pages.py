@@ -3,16 +3,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.assets import assets_directory
+from app.hub import HubClient
 from app.main import create_app
 from app.plans import Plans
 from app.settings import Settings
 from planner.catalog.models import all_models
 from planner.hardware import all_devices
+from tests.app.conftest import fake_machine
 
 HTML = {"accept": "text/html"}
 NO = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=full"
@@ -191,6 +194,21 @@ def test_without_the_hub_the_form_says_to_paste_the_config(client: TestClient) -
     assert answer.status_code == 424
     assert "paste the model&#39;s config.json instead" in answer.text
     assert 'value="owner/unheard-of"' in answer.text
+
+
+@pytest.mark.usefixtures("application")
+def test_a_model_of_the_hub_is_pinned_to_its_commit(settings: Settings) -> None:
+    commit = "c" * 40
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path in (f"/owner/name/resolve/{at}/config.json" for at in ("main", commit))
+        return httpx.Response(200, json={"model_type": "llama"}, headers={"x-repo-commit": commit})
+
+    plans = Plans(settings, look=fake_machine, hub=HubClient(settings, httpx.MockTransport(answer)))
+    client = TestClient(create_app(settings, plans), base_url="http://localhost")
+    sent = client.post("/plan", data={"model": "owner/name"}, headers=HTML, follow_redirects=False)
+    assert sent.headers["location"] == f"/plan?v=1&model=owner/name&revision={commit}"
+    assert "owner/name" in page(client, sent.headers["location"])
 
 
 @pytest.mark.parametrize("suffix", [".json", ".md"])
