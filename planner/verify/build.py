@@ -10,6 +10,7 @@ from torch import nn
 
 from planner.verify.library import library
 from planner.verify.modules import block_list
+from planner.verify.quantised import adapt_as_bitsandbytes, quantise
 from planner.verify.settings import TraceSettings
 from planner.verify.target import FLASH_NAME
 
@@ -29,11 +30,12 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
     # The Trainer sets use_cache to False before it trains (transformers/trainer.py, `_inner_training_loop`'s set-up):
     # with it the keys and values of every layer would live in a DynamicCache.
     library_config.use_cache = False
+    library_config.num_labels = settings.num_labels
     text_config = library_config.get_text_config()
     text_config.use_cache = False
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: nn.Module = auto_class(library_config).from_config(
+        model: nn.Module = auto_class(library_config, settings).from_config(
             library_config,
             dtype=getattr(torch, settings.weights_dtype),
             attn_implementation=attention_name(library_config, settings),
@@ -61,7 +63,7 @@ def attention_name(library_config: Any, settings: TraceSettings) -> str:
     A class without SDPA (Gemma 2's soft-capping) gets eager, which is what transformers picks when nothing is asked for
     (modeling_utils.py, `_check_and_adjust_attn_implementation`).
     """
-    if settings.attention == "eager" or not model_class(library_config)._supports_sdpa:
+    if settings.attention == "eager" or not model_class(library_config, settings)._supports_sdpa:
         return "eager"
     return "sdpa"
 
@@ -74,17 +76,22 @@ def use_flash_attention(model: nn.Module) -> None:
             config._attn_implementation = FLASH_NAME
 
 
-def auto_class(library_config: Any) -> Any:
-    """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced)."""
+def auto_class(library_config: Any, settings: TraceSettings) -> Any:
+    """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced).
+
+    With the objective of classification, AutoModelForSequenceClassification.
+    """
     transformers = library("transformers")
+    if settings.objective == "sequence_classification":
+        return transformers.AutoModelForSequenceClassification
     if type(library_config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         return transformers.AutoModelForCausalLM
     return transformers.AutoModelForImageTextToText
 
 
-def model_class(library_config: Any) -> Any:
+def model_class(library_config: Any, settings: TraceSettings) -> Any:
     """The class that the auto class builds for the config."""
-    return auto_class(library_config)._model_mapping[type(library_config)]
+    return auto_class(library_config, settings)._model_mapping[type(library_config)]
 
 
 def cut_depth(library_config: Any, layers: int | None) -> None:
@@ -103,7 +110,9 @@ def cut_depth(library_config: Any, layers: int | None) -> None:
 
 def choose_trainable(model: nn.Module, settings: TraceSettings) -> nn.Module:
     """Marks what is trained; adapters are added here, still on the meta device (PEFT can't do it in a fake mode)."""
-    if settings.method in ("lora", "dora"):
+    if settings.method == "qlora":
+        quantise(model, settings)
+    if settings.method in ("lora", "qlora", "dora"):
         return add_adapters(model, settings)
     if settings.method == "freeze":
         train_last_layers(model, settings.trainable_layers)
@@ -119,12 +128,13 @@ def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
         lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=settings.method == "dora",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if settings.objective == "sequence_classification" else "CAUSAL_LM",
     )
     adapted: nn.Module = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, settings.adapter_dtype))
+    adapt_as_bitsandbytes(adapted)
     return adapted
 
 

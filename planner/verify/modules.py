@@ -11,6 +11,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from planner.verify.storages import StorageTracker
 
+# Names of the heads of transformers' classes for sequence classification.
+CLASSIFIERS = ("score", "classifier")
+
 
 @contextlib.contextmanager
 def module_paths(model: nn.Module, tracker: StorageTracker) -> Generator[None]:
@@ -46,8 +49,12 @@ def named_modules(model: Any) -> list[tuple[str, nn.Module]]:
 
 
 def output_head(model: Any) -> Any:
-    """The module that makes the logits; raises ValueError where the model has none."""
-    head = model.get_output_embeddings()
+    """The module that makes the logits: the language-model head, or the head of a classifier.
+
+    PEFT wraps a classifier's head with the copy that is trained. Raises ValueError where the model has neither.
+    """
+    scores = [module for name, module in named_modules(model) if name.rpartition(".")[2] in CLASSIFIERS]
+    head = scores[0] if scores else model.get_output_embeddings()
     if head is None:
         raise ValueError(f"{type(model).__name__} has no language-model head")
     return head

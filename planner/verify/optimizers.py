@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from planner.verify.blockwise import BlockwiseOptimizer
 from planner.verify.library import library
 from planner.verify.settings import TraceSettings
 
 # transformers/trainer.py, `get_decay_parameter_names`.
 NO_DECAY = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
 LEARNING_RATE = 1e-3
+# Moments, bits and whether paged, as optim="adamw_bnb_8bit", "paged_adamw_32bit", "lion_32bit" ... set them
+# (transformers/trainer_optimizer.py, `_get_bitsandbytes_optimizer`).
+BLOCKWISE = {
+    "adamw_8bit": (2, 8, False),
+    "paged_adamw": (2, 32, True),
+    "paged_adamw_8bit": (2, 8, True),
+    "lion": (1, 32, False),
+}
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 
@@ -26,7 +36,13 @@ def make_optimizers(model: nn.Module, settings: TraceSettings) -> list[torch.opt
     groups = parameter_groups(model)
     if settings.optimizer == "muon":
         return muon_and_adamw([pair for group in groups for pair in group], settings)
-    return [make_optimizer([[parameter for _, parameter in group] for group in groups], settings)]
+    tables = embedding_weights(model)
+    return [make_optimizer([[parameter for _, parameter in group] for group in groups], settings, tables)]
+
+
+def embedding_weights(model: nn.Module) -> list[nn.Parameter]:
+    """What the Trainer tells bitsandbytes to keep in 32 bit (transformers/trainer.py, `create_optimizer`)."""
+    return [cast("nn.Parameter", module.weight) for module in model.modules() if isinstance(module, nn.Embedding)]
 
 
 def parameter_groups(model: nn.Module) -> list[NamedParameters]:
@@ -38,8 +54,13 @@ def parameter_groups(model: nn.Module) -> list[NamedParameters]:
     return [group for group in groups if group]
 
 
-def make_optimizer(groups: list[list[nn.Parameter]], settings: TraceSettings) -> torch.optim.Optimizer:
-    """One optimizer; Adafactor as `optim="adafactor"` sets it (transformers/trainer_optimizer.py)."""
+def make_optimizer(
+    groups: list[list[nn.Parameter]], settings: TraceSettings, tables: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """One optimizer; Adafactor as `optim="adafactor"` sets it (transformers/trainer_optimizer.py).
+
+    `tables` are the embeddings that an 8-bit optimizer keeps in 32 bit.
+    """
     params: list[dict[str, Any]] = [{"params": group} for group in groups]
     foreach, fused = settings.optimizer_impl == "foreach", settings.optimizer_impl == "fused"
     if settings.optimizer == "adamw":
@@ -47,6 +68,9 @@ def make_optimizer(groups: list[list[nn.Parameter]], settings: TraceSettings) ->
     if settings.optimizer == "adafactor":
         adafactor = library("transformers.optimization").Adafactor
         return adafactor(params, lr=LEARNING_RATE, scale_parameter=False, relative_step=False)
+    if settings.optimizer in BLOCKWISE:
+        moments, bits, paged = BLOCKWISE[settings.optimizer]
+        return BlockwiseOptimizer(params, moments=moments, bits=bits, paged=paged, full_width=tables)
     momentum = 0.9 if settings.optimizer == "sgd_momentum" else 0.0
     return torch.optim.SGD(params, lr=LEARNING_RATE, momentum=momentum, foreach=foreach, fused=fused)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Generator
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from planner.verify.blockwise import PAGED_PREFIX
+from planner.verify.checkpointing import prepare_checkpointing
 from planner.verify.library import library
-from planner.verify.optimizers import make_optimizers
+from planner.verify.losses import with_loss
+from planner.verify.optimizers import embedding_weights, make_optimizer, make_optimizers
 from planner.verify.settings import TraceSettings
 from planner.verify.storages import StorageTracker
 
@@ -24,9 +28,11 @@ class TrainingStep:
         self.settings = settings
         self.tracker = tracker
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.forward = autocast_forward(model, settings) if settings.autocast else model
+        self.forward = forward_of(model, settings)
         prepare_checkpointing(model, settings)
-        self.optimizers = make_optimizers(model, settings)
+        self.optimizers = [] if settings.optimizer_in_backward else make_optimizers(model, settings)
+        if settings.optimizer_in_backward:
+            self.step_in_backward(embedding_weights(model))
 
     def run(self) -> None:
         """One optimizer step over all its micro-batches.
@@ -42,10 +48,11 @@ class TrainingStep:
         self.label_states()
 
     def make_batch(self) -> dict[str, torch.Tensor]:
-        """Token ids and labels, int64 [b, s]; no attention mask (full rows, or packed)."""
+        """Token ids and labels, int64 [b, s] (labels [b] for classes); no attention mask (full rows, or packed)."""
         self.tracker.moment = "forward"
         shape = (self.settings.micro_batch_size, self.settings.sequence_length)
-        batch = {"input_ids": torch.empty(shape, dtype=torch.int64), "labels": torch.empty(shape, dtype=torch.int64)}
+        targets = shape[:1] if self.settings.objective == "sequence_classification" else shape
+        batch = {"input_ids": torch.empty(shape, dtype=torch.int64), "labels": torch.empty(targets, dtype=torch.int64)}
         for tensor in batch.values():
             label(self.tracker, tensor, "temporaries")
         return batch
@@ -68,11 +75,31 @@ class TrainingStep:
 
     def update(self) -> None:
         """Clip, step, drop the gradients (transformers/trainer.py `_inner_training_loop`, `zero_grad` sets to None)."""
-        if self.settings.max_grad_norm > 0:
+        if self.settings.max_grad_norm > 0 and not self.settings.optimizer_in_backward:
             nn.utils.clip_grad_norm_(self.trainable, self.settings.max_grad_norm)
+        if self.settings.optimizer_in_backward:
+            return
         for optimizer in self.optimizers:
             optimizer.step()
         self.model.zero_grad()
+
+    def step_in_backward(self, tables: list[nn.Parameter]) -> None:
+        """An optimizer a parameter, run as soon as its gradient is there, which then goes.
+
+        torchtune training/memory.py, `register_optim_in_bwd_hooks`.
+        """
+        for parameter in self.trainable:
+            optimizer = make_optimizer([[parameter]], self.settings, tables)
+            self.optimizers.append(optimizer)
+            hook = functools.partial(self.step_one, optimizer)
+            parameter.register_post_accumulate_grad_hook(hook)  # pyright: ignore[reportUnknownMemberType]
+
+    def step_one(self, optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> None:
+        """The hook: the gradient is used and dropped."""
+        if parameter.grad is not None:
+            label(self.tracker, parameter.grad, "gradients")
+        optimizer.step()
+        optimizer.zero_grad()
 
     def label_gradients(self) -> None:
         """What hangs on a parameter after backward is a gradient."""
@@ -89,11 +116,12 @@ class TrainingStep:
                         self.label_state(name, value)
 
     def label_state(self, name: str, value: torch.Tensor) -> None:
-        """One state; AdamW's step counters stay in host memory unless fused (torch/optim/adamw.py)."""
+        """One state; AdamW's step counters stay in host memory unless fused (torch/optim/adamw.py), paged ones too."""
         record = self.tracker.register(value)
         if record is None or record.label is not None:
             return
-        if name == "step" and self.settings.target == "cuda" and self.settings.optimizer_impl != "fused":
+        counter = name == "step" and self.settings.optimizer_impl != "fused"
+        if self.settings.target == "cuda" and (counter or name.startswith(PAGED_PREFIX)):
             self.tracker.forget(record)
         else:
             record.label = "optimizer_states"
@@ -106,21 +134,16 @@ def label(tracker: StorageTracker, tensor: torch.Tensor, term: str) -> None:
         record.label = term
 
 
-def autocast_forward(model: nn.Module, settings: TraceSettings) -> Any:
-    """accelerate/accelerator.py `prepare_model`: the forward runs under autocast and its 16-bit outputs are upcast."""
+def forward_of(model: nn.Module, settings: TraceSettings) -> Any:
+    """The model's call with its loss.
+
+    accelerate/accelerator.py `prepare_model`: the forward runs under autocast and its 16-bit outputs are upcast.
+    """
+    if not settings.autocast:
+        return model if settings.loss == "full_logits" else with_loss(model, settings)
     context = torch.autocast("cpu", dtype=getattr(torch, settings.compute_dtype))
     upcast = library("accelerate.utils.operations").convert_outputs_to_fp32
-    return upcast(context(model.forward))
-
-
-def prepare_checkpointing(model: Any, settings: TraceSettings) -> None:
-    """Checkpoints each block as transformers/trainer.py does: `activation_checkpointing_enable()`.
-
-    Its default is not re-entrant, and it makes the embedding's output require a gradient, adapters or not
-    (modeling_utils.py, `_activation_checkpointing_enable`).
-    """
-    if settings.activation_checkpointing == "full":
-        model.activation_checkpointing_enable()
+    return upcast(context(with_loss(model, settings)))
 
 
 @contextlib.contextmanager

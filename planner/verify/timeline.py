@@ -12,6 +12,7 @@ from planner.verify.storages import Instant, StorageRecord
 TERMS: tuple[str, ...] = (
     "weights",
     "adapters",
+    "quantization_state",
     "gradients",
     "optimizer_states",
     "activations",

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from planner.verify.build import build_model, give_fake_storages
 from planner.verify.experts import traceable_experts
 from planner.verify.modules import block_list, blocks_path, module_paths, output_head
+from planner.verify.quantised import STATE_PREFIX
 from planner.verify.settings import TraceSettings
 from planner.verify.step import TrainingStep, label, no_garbage_collection
 from planner.verify.storages import StorageRecord, StorageTracker
@@ -63,19 +64,22 @@ def register_parameters(model: nn.Module, tracker: StorageTracker) -> None:
     named = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in named:
         tracker.module_stack = [name.rpartition(".")[0]]
-        label(tracker, tensor, "adapters" if is_adapter(name) else "weights")
+        label(tracker, tensor, resident_term(name))
         tracker.parameter_storages.add(tensor.untyped_storage()._cdata)  # pyright: ignore[reportPrivateUsage]
     tracker.module_stack = []
 
 
-def is_adapter(name: str) -> bool:
-    """PEFT's own parameters carry `lora_` in their names."""
-    return "lora_" in name
+def resident_term(name: str) -> str:
+    """PEFT's own parameters carry `lora_` or `modules_to_save` in their names; scales of a quantised base a prefix."""
+    if "lora_" in name or "modules_to_save" in name:
+        return "adapters"
+    return "quantization_state" if STATE_PREFIX in name else "weights"
 
 
 def vocabulary(model: nn.Module) -> int:
-    """Rows of the language-model head."""
-    return output_head(model).weight.shape[0]
+    """Rows of the head."""
+    head = output_head(model)
+    return next(module for module in head.modules() if isinstance(module, nn.Linear)).out_features
 
 
 def finish_labels(records: list[StorageRecord], vocab_size: int, settings: TraceSettings) -> None:
@@ -107,10 +111,12 @@ def needed_by_backward(record: StorageRecord) -> bool:
 
 
 def is_logits(record: StorageRecord, vocab_size: int, settings: TraceSettings) -> bool:
-    """[.., V] with about one row a token, outside the optimizer."""
+    """[.., V] with about one row a token (or fewer, where the loss works in chunks), outside the optimizer."""
     if record.moment not in ("loss", "backward") or not record.shape or record.shape[-1] != vocab_size:
         return False
     rows = 1
     for dimension in record.shape[:-1]:
         rows *= dimension
+    if settings.loss != "full_logits" or settings.objective == "sequence_classification":
+        return rows <= settings.tokens
     return settings.tokens - settings.micro_batch_size <= rows <= settings.tokens
