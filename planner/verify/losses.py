@@ -68,7 +68,7 @@ class FusedLinearLoss(torch.autograd.Function):
     """Forward makes the gradients of the hidden states [t, h] and of the head [V, h], one chunk of rows at a time.
 
     Source: liger_kernel/ops/fused_linear_cross_entropy.py; its kernel turns a chunk's logits into their gradient in
-    place.
+    place, under a second name, so that the old chunk is still there when the next one is made.
     """
 
     @staticmethod
@@ -81,9 +81,10 @@ class FusedLinearLoss(torch.autograd.Function):
         for start in range(0, rows.shape[0], chunk_rows(rows, weight)):
             part = rows[start : start + chunk_rows(rows, weight)]
             logits = part @ weight.t()
-            of_rows[start : start + part.shape[0]] = logits @ weight
+            of_logits = logits
+            of_rows[start : start + part.shape[0]] = of_logits @ weight
             if of_weight is not None:
-                of_weight += torch.mm(logits.t(), part).float()
+                of_weight += torch.mm(of_logits.t(), part).float()
         ctx.save_for_backward(of_rows, of_weight)
         return losses.sum()
 

@@ -58,7 +58,7 @@ def test_nf4_keeps_no_input_of_its_own_under_16_bit_adapters_but_for_the_adapter
 
 
 def test_int8_keeps_its_inputs_through_a_checkpoint() -> None:
-    # x of q, k, v; of o; of gate and up; of down: three of width 64 and one of 176, two blocks, [2, 64, ..] in bfloat16.
+    # x of q, k, v; of o; of gate and up; of down: three of width 64 and one of 176; two blocks; [2, 64, ..] in 16 bit.
     checkpointed = replace(INT8, activation_checkpointing="full")
     four = replace(checkpointed, quantization="nf4")
     eight_trace, four_trace = trace_step(tiny.LLAMA, checkpointed), trace_step(tiny.LLAMA, four)
