@@ -35,6 +35,9 @@ _CONVERTED = {
 }  # fmt: skip
 _ROUTER_RETURNS_TUPLE = {"phimoe": "PhimoeTopKRouter", "llama4": "Llama4Router", "llama4_text": "Llama4Router"}
 
+_MAMBA = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+_REFUSED = frozenset({"out_proj", "conv1d"})
+
 
 def with_targets(rules: StepRules, spec: ModelSpec) -> StepRules:
     """The rules with PEFT's targets as it resolves them for this model; a second call changes nothing.
@@ -48,6 +51,11 @@ def with_targets(rules: StepRules, spec: ModelSpec) -> StepRules:
         raise NotModelled(
             f"all-linear adapters on {spec.model_type}: its router {_ROUTER_RETURNS_TUPLE[spec.model_type]} is an "
             "nn.Linear that returns a tuple, which PEFT's LoRA layer cannot wrap; name the modules to adapt"
+        )
+    if spec.model_type in _MAMBA and (rules.targets is None or _REFUSED & set(rules.targets)):
+        raise NotModelled(
+            f"adapters on out_proj or conv1d of {spec.model_type}: PEFT refuses them on Mamba models "
+            "(tuners_utils.py, _check_lora_target_modules_mamba); name other modules to adapt, such as in_proj"
         )
     names = _CONVERTED.get(spec.model_type)
     if names is None or not _has_experts(spec):

@@ -12,7 +12,7 @@ from planner.step.attention import attention
 from planner.step.experts import moe
 from planner.step.feed_forward import mlp
 from planner.step.latent import latent_attention
-from planner.step.norms import norm
+from planner.step.norms import norm, scaled_by_number
 from planner.step.player import NotModelled, Player
 from planner.step.recurrent import play
 from planner.step.tape import Value
@@ -49,7 +49,11 @@ def mixer(player: Player, block: Mixer, x: Value) -> Value:
 
 
 def _parallel(player: Player, block: Parallel, x: Value) -> Value:
-    results = [mixer(player, branch.mixer, norm(player, branch.norm, x)) for branch in block.branches]
+    scaled = player.variant.branch_scale
+    results = [
+        mixer(player, branch.mixer, scaled_by_number(player, norm(player, branch.norm, x), scaled))
+        for branch in block.branches
+    ]
     total = results[0]
     for result in results[1:]:
         total = player.tape.add("sum of branches", total, result)
@@ -66,7 +70,7 @@ def sublayer(player: Player, block: Sublayer, x: Value, *, first: bool) -> Value
     if first and player.variant.holds_branch != "nothing":
         player.held += [result] if player.variant.holds_branch == "result" else [inside, result]
     if player.variant.residual_scale:
-        result = tape.unary("scaled branch", result)
+        result = scaled_by_number(player, result, wanted=True)
     total = tape.add("residual", x, result)
     return norm(player, block.norm, total) if block.norm_after_residual else total
 

@@ -45,7 +45,9 @@ def _optional(block: StateSpace, name: str) -> Module | None:
 
 
 def _convolution(player: Player, module: Module, x: Value) -> Value:
-    """A depthwise convolution over time: keeps its input when the weight is trained. x: [b, channels, s].
+    """A depthwise convolution over time: keeps its input, even for a frozen weight. x: [b, channels, s].
+
+    aten::convolution has one derivative formula for input, weight and bias, which names all of them.
 
     The result has kernel - 1 more positions, which are cut off; backward lays the gradient into a tensor of all.
     """
@@ -53,7 +55,7 @@ def _convolution(player: Player, module: Module, x: Value) -> Value:
     out = tape.value("convolution", x.elements, x.width, x.needs_gradient or player.trains_base)
     whole = tape.temporary("gradient of the uncut convolution", x.elements, x.width)
     tape.record(
-        module.name, out, reads=(x,), saves=(x,) if player.trains_base else (), gradients=((x, True),),
+        module.name, out, reads=(x,), saves=(x,), gradients=((x, True),),
         backward_temporaries=(whole,), weight_gradient=player.trained_gradient(module),
         saves_parameter=x.needs_gradient,
     )  # fmt: skip
@@ -204,6 +206,7 @@ def _chunk_scan(player: Player, block: StateSpace, u: Value, step: Value, b: Val
     off_diagonal = tape.multiply("between chunks", between, small)
     held += [chunked, b_chunks, c_chunks, decay, scores, weights, diagonal, b_decayed, states, joined, between]
     total = tape.add("scan output", diagonal, off_diagonal)
+    total = tape.copied("contiguous", total)
     result = tape.add("scan output", total, skip)
     tape.touch(*held, off_diagonal)
     return result
@@ -247,10 +250,10 @@ def _einsum(
 def _gated_norm(player: Player, block: StateSpace, module: Module | None, x: Value, gate: Value) -> Value:
     """RMSNorm of x silu(gate) in float32 (MambaRMSNormGated); without a norm, the product alone (Falcon-H1)."""
     tape = player.tape
+    if module is None:
+        return tape.multiply("gated scan", x, tape.unary("silu", gate, "input"))
     opened = tape.unary("silu", tape.cast(gate, FLOAT32, "float32 gate"), "input")
     gated = tape.multiply("gated scan", tape.cast(x, FLOAT32, "float32 scan"), opened)
-    if module is None:
-        return gated
     return norm_weight(player, module, normalised(player, gated, block.inner // max(block.groups, 1)))
 
 

@@ -33,7 +33,8 @@ class Variant:
     projection, all of them, or RoPE. `sdpa`: the class can use fused attention; if
     not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
     `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
-    `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding.
+    `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding,
+    `branch_scale`: so is what each of several parallel branches reads.
     `repeats_heads`: fewer key and value heads are repeated, or seen by a kernel as groups; if not, no fused kernel
     takes them.
     `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
@@ -55,6 +56,7 @@ class Variant:
     shared_first: bool = False
     residual_scale: bool = False
     embedding_scale: bool = False
+    branch_scale: bool = False
     repeats_heads: bool = True
     float32_tables: bool = False
     rope_kinds: int = 1
@@ -141,6 +143,7 @@ VARIANTS: dict[str, Variant] = {
     "minimax": Variant(),
     "lfm2_moe": Variant(router="sigmoid_narrow"),
     "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax"),
+    "falcon_h1": Variant(embedding_scale=True, branch_scale=True),
     "jamba": Variant(router="softmax_narrowed"),
     "dbrx": Variant(router="softmax_narrowed"),
 }
