@@ -1,0 +1,1 @@
+"""Real training steps on this machine's processor beside what trainfit says of them."""
