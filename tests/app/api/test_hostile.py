@@ -11,6 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 ADDRESS = "/api/v1/estimates?advice=none"
+LIMIT_SECONDS = 0.25
+"""The promise is 100 ms; a first question also fills caches, and cores that are shared run slower."""
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 4096,
@@ -50,9 +52,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 def post(client: TestClient, body: Any) -> tuple[int, dict[str, Any], float]:
     text = json.dumps(body)
-    began = time.monotonic()
+    began = time.process_time()  # of this process, whatever else the machine does
     answer = client.post(ADDRESS, content=text, headers={"content-type": "application/json"})
-    return answer.status_code, answer.json(), time.monotonic() - began
+    return answer.status_code, answer.json(), time.process_time() - began
 
 
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
@@ -64,7 +66,7 @@ def test_a_hostile_config_is_answered_at_once(real_client: TestClient, change: d
     if status != 200:
         assert body["code"]
         assert body["detail"]
-    assert seconds < 0.5  # 100 ms on a machine that does nothing else
+    assert seconds < LIMIT_SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
@@ -97,7 +99,7 @@ def test_any_value_in_any_field_is_answered(real_client: TestClient, name: str, 
 def test_extreme_runs_are_answered(real_client: TestClient, run: dict[str, Any]) -> None:
     status, body, seconds = post(real_client, {"model": {"config": LLAMA}, "machine": DEVICE, "run": run})
     assert status in (200, 422), body
-    assert seconds < 0.5
+    assert seconds < LIMIT_SECONDS
 
 
 @pytest.mark.parametrize(
