@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.architecture.count import counted_modules
+from planner.architecture.count import counted_modules, stack_modules
 from planner.architecture.spec import ModelSpec, Module, layer_modules
 from planner.step.adapters import parameter_adapter_shapes
 from planner.step.rules import StepRules
@@ -49,10 +49,16 @@ def module_tensors(module: Module, times: int) -> Iterator[Tensors]:
 
 
 def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
-    """Base tensors that are trained: all for full, the last layers for freeze, none under adapters."""
+    """Base tensors that are trained: all for full, the last layers for freeze, none under adapters.
+
+    A batch of text leaves the towers of a multimodal model idle: their gradients stay None, and optimizers make no
+    state for a parameter without a gradient (torch/optim/adamw.py _init_group).
+    """
     if rules.method == "full":
+        idle = _idle_towers(spec)
         for module, times in base_modules(spec, rules):
-            yield from module_tensors(module, times)
+            if id(module) not in idle:
+                yield from module_tensors(module, times)
     elif rules.method == "freeze":
         remaining = rules.trainable_layers
         for run in reversed(spec.text.runs):
@@ -63,6 +69,13 @@ def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
                     yield from module_tensors(module, taken)
     if rules.objective == "sequence_classification":
         yield Tensors("score", (rules.num_labels, spec.hidden), 1)
+
+
+def _idle_towers(spec: ModelSpec) -> set[int]:
+    """Identities of the modules of towers that a text-only batch does not reach."""
+    if spec.task != "causal_lm":
+        return set()
+    return {id(module) for stack in spec.encoders for module, _ in stack_modules(stack)}
 
 
 def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:

@@ -19,7 +19,7 @@ SPEC = read_config(TINY)
 
 
 def choice(name: str, state_dtype: str = "bfloat16", implementation: str = "for_loop", **kw: Any) -> OptimizerChoice:
-    defaults = {"embeddings_in_32_bit": False, "step_on_device": False, "rounding": 1}
+    defaults: dict[str, Any] = {"embeddings_in_32_bit": False, "step_on_device": False, "rounding": 1}
     return OptimizerChoice(name, implementation, state_dtype, **{**defaults, **kw})
 
 
