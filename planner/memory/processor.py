@@ -21,8 +21,8 @@ Alive = Sequence[tuple[int, int]]
 
 LARGEST_HEAP_BLOCK: Final = 32 * MIB
 FIRST_USE_BYTES: Final = 40 * MIB
-"""Code and thread stacks that the first steps touch after the imports (16 to 32 MiB in five processes: resident size less
-the allocator's own account, mallinfo2), and about 15 MiB of Python objects."""
+"""Code and thread stacks that the first steps touch after the imports (16 to 32 MiB in five processes: resident size
+less the allocator's own account, mallinfo2), and about 15 MiB of Python objects."""
 HOLES: Final = (1, 3)
 """Holes over the heap's highest live bytes, without checkpoints: median 0.36 of 23 steps, 80 % from 0.18 to 0.68."""
 HOLES_WITH_ADAPTERS: Final = (3, 5)
