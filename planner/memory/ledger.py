@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from numpy.typing import NDArray
+
 from planner.architecture.count import checkpoint_total
 from planner.architecture.spec import ModelSpec
 from planner.memory import processor
-from planner.memory.optimizer import OptimizerChoice, state_bytes, step_temporary_bytes, traffic_bytes
+from planner.memory.optimizer import OptimizerChoice, host_state_bytes, state_bytes, step_temporary_bytes, traffic_bytes
 from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan
 from planner.step.program import CHECKPOINT, StepInstant, StepProgram, compile_evaluation, compile_step
 from planner.step.rules import BYTES, StepRules
+from planner.step.sizes import ceiling_division
 from planner.units import MIB
 
 TERMS: Final = (
@@ -111,17 +114,18 @@ def resident(
     tensors, rounding = trained(spec, rules, rank), choice.rounding
     width = rules.adapter_width if rules.has_adapters else rules.stored_width
     states = state_bytes(choice, tensors, sharding.optimizer_shards)
+    paged = host_state_bytes(choice, tensors, sharding.optimizer_shards)
     low_rank = list(adapters(spec, rules, rank))
     return Resident(
         weights=base_weight_bytes(spec, rules, rounding, sharding.weight_shards),
         adapters=adapter_bytes(spec, rules, rank, rounding) // sharding.weight_shards,
         quantization_state=quantization_state_bytes(spec, rules, double_quant, rounding),
-        optimizer_states=0 if choice.paged else states,
+        optimizer_states=states - paged,
         master_weights=sum_rounded(tensors, 4, rounding, sharding.optimizer_shards) if master else 0,
         gradients=_gradient_bytes(tensors, low_rank, rules, rounding, sharding),
         communication=communication(spec, rules, tensors, sharding),
         optimizer_temporaries=step_temporary_bytes(choice, tensors, width, sharding.optimizer_shards),
-        host_optimizer_states=states if choice.paged else 0,
+        host_optimizer_states=paged,
         load_temporaries=_largest_source(spec, rules),
         largest_weight=_largest_weight(spec, rules),
         optimizer_traffic=traffic_bytes(choice, tensors, width, sharding.optimizer_shards),
@@ -161,31 +165,29 @@ def build(plan: Plan) -> Ledger:
     sharding = Sharding(plan.zero_stage, plan.data_parallel)
     held = resident(spec, rules, plan.rank, choice, sharding, plan.double_quant, plan.master_weights)
     program = compile_step(spec, rules)
-    sizes = _sizes(program, plan, sharding)
-    totals = program.instant_bytes(sizes)
+    rounded_sizes = _sizes(program, plan, sharding)
+    totals = program.instant_bytes(rounded_sizes)
     moments = _moments(plan, program.moment_bytes(totals), held, sharding)
+    sizes: list[int] = rounded_sizes.tolist()
     step = {name: moments[name] for name in ("forward", "loss", "backward", "optimizer_step") if name in moments}
     peak_moment = max(step, key=step.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
-        here = [index for index, instant in enumerate(program.instants) if instant.moment == peak_moment]
-        highest = program.instants[max(here, key=totals.__getitem__)]
+        first, end = next((first, end) for name, first, end in program.moments if name == peak_moment)
+        highest = program.instants[first + int(totals[first:end].argmax())]
         terms, parts = _instant_terms(program, highest, sizes, held), _instant_parts(program, highest, sizes)
         operation = highest.operation
     beyond = _fragmentation(plan, held, program, sizes, sum(terms.values()))
     return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes), beyond)
 
 
-def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> list[int]:
+def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> NDArray[Any]:
     rounding = plan.machine.device.allocation_rounding_bytes
-    sizes: list[Any] = program.storage_bytes(plan.micro_batch_size, plan.sequence_length, plan.rank, rounding)
-    if sharding.gradient_shards == 1:
-        return sizes
-    return [
-        -(-size // sharding.gradient_shards) if kind.term == "gradients" else size
-        for size, kind in zip(sizes, program.kinds, strict=True)
-    ]
+    sizes = program.storage_bytes(plan.micro_batch_size, plan.sequence_length, plan.rank, rounding)
+    if sharding.gradient_shards > 1:
+        sizes[program.gradients] = ceiling_division(sizes[program.gradients], sharding.gradient_shards)
+    return sizes
 
 
 def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Sharding) -> dict[str, int]:
@@ -197,7 +199,9 @@ def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Shardin
     moments["optimizer_step"] = standing + held.communication.optimizer_step + kept + held.optimizer_temporaries
     evaluation = compile_evaluation(plan.spec, plan.rules)
     moments["evaluation"] = (
-        standing + held.communication.evaluation + max(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)))
+        standing
+        + held.communication.evaluation
+        + int(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)).max())
     )
     moments["save"] = standing
     return moments
@@ -237,7 +241,7 @@ def _instant_parts(program: StepProgram, instant: StepInstant, sizes: list[int])
         PeakPart(
             program.kinds[index].term,
             program.kinds[index].what,
-            f"{count} x ({program.kinds[index].bytes!r}) B",
+            f"{count} x ({program.formulas[index]}) B",
             sizes[index] * count,
         )
         for index, count in instant.live

@@ -71,7 +71,8 @@ def test_10_eight_bit_states_keep_embeddings_and_small_tensors_in_32_bit() -> No
 def test_10_paged_states_are_host_memory() -> None:
     given = ask(LLAMA_8B, method="full", optimizer="paged_adamw_8bit")
     assert given.memory is not None
-    assert terms(given)["optimizer_states"] == 0
+    # The scales stay on the device: 8 bytes for 256 weights (bitsandbytes optim/optimizer.py, init_state).
+    assert terms(given)["optimizer_states"] < 0.04 * given.memory.host.terms["optimizer_states"]
     assert given.memory.host.terms["optimizer_states"] > 16 * 10**9
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planner.architecture.registry import read_config
-from planner.memory.optimizer import OptimizerChoice, state_bytes, step_temporary_bytes, traffic_bytes
+from planner.memory.optimizer import OptimizerChoice, host_state_bytes, state_bytes, step_temporary_bytes, traffic_bytes
 from planner.memory.tensors import Tensors, adapters, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes
 from planner.step.rules import StepRules
@@ -66,7 +66,8 @@ def test_states_equal_those_of_the_real_optimizer(name: str) -> None:
     optimizer = real[name]()
     step_once(model, optimizer)
     dtype = "float32" if name == "adafactor" else "bfloat16"
-    assert state_bytes(choice(name, dtype), trained(SPEC, FULL, 0)) == tensor_bytes(optimizer.state)
+    scalars = 4 * len(optimizer.state) if name == "adafactor" else 0
+    assert state_bytes(choice(name, dtype), trained(SPEC, FULL, 0)) == tensor_bytes(optimizer.state) + scalars
 
 
 @pytest.mark.slow
@@ -105,8 +106,9 @@ def test_adapters_equal_pefts(targets: tuple[str, ...] | None) -> None:
 def test_adapters_on_experts_equal_pefts(model_type: str) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
-    from planner.step.adapters import with_targets
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from planner.step.adapters import with_targets
 
     sizes = {"num_experts": 8, "num_local_experts": 8, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
     shape = {"hidden_size": 64, "intermediate_size": 48, "head_dim": 16, "num_attention_heads": 4, "vocab_size": 128}
@@ -127,20 +129,27 @@ def test_weights_equal_the_models() -> None:
 
 def test_eight_bit_states_worked_by_hand() -> None:
     large, small = Tensors("weight", (64, 128), 2), Tensors("norm", (128,), 3)
-    expected = 2 * 2 * (8192 + 4 * 32) + 3 * 2 * 4 * 128
+    expected = 2 * 2 * (8192 + 4 * 32) + 3 * 2 * 4 * 128 + 2 * 1024
     assert state_bytes(choice("adamw_8bit"), [large, small]) == expected
 
 
 def test_an_embedding_stays_in_32_bit_when_the_framework_says_so() -> None:
     table = Tensors("embed_tokens", (1000, 64), 1, embedding=True)
     assert state_bytes(choice("adamw_8bit", embeddings_in_32_bit=True), [table]) == 8 * 64_000
-    assert state_bytes(choice("adamw_8bit"), [table]) == 2 * (64_000 + 4 * 250)
+    assert state_bytes(choice("adamw_8bit"), [table]) == 2 * (64_000 + 4 * 250) + 2 * 1024
 
 
 def test_lion_keeps_one_moment_and_sgd_none() -> None:
     weight = Tensors("weight", (10, 10), 1)
-    assert state_bytes(choice("lion", "float32"), [weight]) == 400
+    assert state_bytes(choice("lion"), [weight]) == 400
     assert state_bytes(choice("sgd"), [weight]) == 0
+
+
+def test_moments_under_100_000_elements_are_not_paged() -> None:
+    large, small = Tensors("weight", (1000, 200), 2), Tensors("lora_A", (16, 4096), 3)
+    assert host_state_bytes(choice("paged_adamw"), [large, small]) == 2 * 2 * 4 * 200_000
+    assert host_state_bytes(choice("paged_adamw_8bit"), [large, small]) == 2 * 2 * 200_000
+    assert host_state_bytes(choice("adamw_8bit"), [large, small]) == 0
 
 
 def test_rounding_applies_to_each_tensor() -> None:
