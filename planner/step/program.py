@@ -13,7 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Module, Parallel, Stack
 from planner.step.activations import activate
@@ -26,10 +29,11 @@ from planner.step.norms import norm
 from planner.step.player import INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
-from planner.step.sizes import TOKENS, S, Size, above, constant, maximum, rounded, values_for
+from planner.step.sizes import TOKENS, Monomial, S, Size, above, constant, product_of, rounded, values_for
 from planner.step.tape import Operation, StorageClass, Tape, Term, Value, Work
 from planner.step.variants import Variant, variant_of
 
+OVERFLOW: Final = 2**61
 CHECKPOINT = "checkpoint: "
 """How the names of what checkpoints keep begin."""
 
@@ -43,30 +47,47 @@ class StepInstant:
     live: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StepProgram:
-    """A compiled step: the instants that can be the highest, and the work with how often it is done."""
+    """A compiled step: the instants that can be the highest, and the work with how often it is done.
+
+    The sizes of the K storage classes are the product of `coefficients` [K, monomials] with the monomials' values, the
+    bytes of the I instants the product of `counts` [I, K] with the sizes: in 64-bit integers where they hold the
+    result, else in Python's own. Instants of one moment stand together; `moments` gives where each begins and ends.
+    """
 
     kinds: tuple[StorageClass, ...]
     instants: tuple[StepInstant, ...]
     work: tuple[tuple[Work, int, int], ...]
     variables: frozenset[str]
+    monomials: tuple[Monomial, ...]
+    coefficients: NDArray[Any]
+    counts: NDArray[Any]
+    moments: tuple[tuple[str, int, int], ...]
+    formulas: tuple[str, ...]
+    gradients: NDArray[np.bool_]
 
-    def storage_bytes(self, batch: Any, sequence: Any, rank: Any, rounding_bytes: int) -> list[Any]:
-        """Bytes of one storage of each class, rounded as the allocator rounds. Ints in, ints out; arrays likewise."""
+    def storage_bytes(self, batch: Any, sequence: Any, rank: Any, rounding_bytes: int) -> NDArray[Any]:
+        """Bytes of one storage of each class, rounded as the allocator rounds: [K], or [K, N] for arrays of N plans."""
         values = values_for(self.variables, batch, sequence, rank)
-        return [rounded(kind.bytes.at(values), rounding_bytes) for kind in self.kinds]
+        products = [product_of(monomial, values) for monomial in self.monomials]
+        table = np.array(np.broadcast_arrays(*products), dtype=object if self._overflows(products) else np.int64)
+        return rounded(self.coefficients.astype(table.dtype, copy=False) @ table, rounding_bytes)
 
-    def instant_bytes(self, sizes: list[Any]) -> list[Any]:
-        """Bytes alive at each instant."""
-        return [sum(sizes[index] * count for index, count in instant.live) for instant in self.instants]
+    def _overflows(self, products: list[Any]) -> bool:
+        """Whether some sum may leave 64 bits, judged in floating point with room to spare."""
+        highest = np.array([float(np.max(product)) for product in products])
+        sizes = self.coefficients.astype(np.float64) @ highest
+        return bool((self.counts @ sizes).max(initial=0.0) > OVERFLOW)
 
-    def moment_bytes(self, totals: list[Any]) -> dict[str, Any]:
-        """The highest bytes of each moment, from the bytes of each instant."""
-        highest: dict[str, Any] = {}
-        for instant, total in zip(self.instants, totals, strict=True):
-            highest[instant.moment] = maximum(highest[instant.moment], total) if instant.moment in highest else total
-        return highest
+    def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
+        """Bytes alive at each instant: [I], or [I, N]."""
+        return self.counts.astype(sizes.dtype, copy=False) @ sizes
+
+    def moment_bytes(self, totals: NDArray[Any]) -> dict[str, Any]:
+        """The highest bytes of each moment, from the bytes of each instant: ints, or arrays of N."""
+        highest = {name: totals[first:end].max(axis=0) for name, first, end in self.moments}
+        return {name: value if np.ndim(value) else int(value) for name, value in highest.items()}
 
 
 @dataclass(slots=True)
@@ -586,7 +607,45 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
     )
     sizes = [kind.bytes for kind in kinds] + [size for item, _, _ in work for size in _work_sizes(item)]
     variables = frozenset(variable for size in sizes for variable in size.variables)
-    return StepProgram(kinds, instants, tuple(work), variables)
+    monomials = tuple(sorted({monomial for kind in kinds for monomial, _ in kind.bytes.terms}))
+    return StepProgram(
+        kinds=kinds,
+        instants=instants,
+        work=tuple(work),
+        variables=variables,
+        monomials=monomials,
+        coefficients=_coefficients(kinds, monomials),
+        counts=_counts(instants, len(kinds)),
+        moments=_moment_ranges(instants),
+        formulas=tuple(repr(kind.bytes) for kind in kinds),
+        gradients=np.array([kind.term == "gradients" for kind in kinds]),
+    )
+
+
+def _coefficients(kinds: tuple[StorageClass, ...], monomials: tuple[Monomial, ...]) -> NDArray[Any]:
+    """[storage classes, monomials] of the sizes; Python integers where 64 bits do not hold one."""
+    rows = [[dict(kind.bytes.terms).get(monomial, 0) for monomial in monomials] for kind in kinds]
+    largest = max((value for row in rows for value in row), default=0)
+    shape = (len(kinds), len(monomials))
+    return np.array(rows, dtype=object if largest > OVERFLOW else np.int64).reshape(shape)
+
+
+def _counts(instants: tuple[StepInstant, ...], kinds: int) -> NDArray[Any]:
+    """[instants, storage classes]: how many of each are alive."""
+    counts = np.zeros((len(instants), kinds), dtype=np.int64)
+    for row, instant in enumerate(instants):
+        for index, count in instant.live:
+            counts[row, index] = count
+    return counts
+
+
+def _moment_ranges(instants: tuple[StepInstant, ...]) -> tuple[tuple[str, int, int], ...]:
+    """(moment, first instant, one past the last) of instants that stand together by moment."""
+    ranges: dict[str, tuple[int, int]] = {}
+    for position, instant in enumerate(instants):
+        first, _ = ranges.get(instant.moment, (position, position))
+        ranges[instant.moment] = (first, position + 1)
+    return tuple((name, first, end) for name, (first, end) in ranges.items())
 
 
 def _work_sizes(item: Work) -> tuple[Size, ...]:

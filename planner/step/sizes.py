@@ -105,6 +105,14 @@ def token_chunk(chunks: int) -> Size:
     return Size({(f"t/{chunks}",): 1})
 
 
+def product_of(monomial: Monomial, values: Mapping[str, Any]) -> Any:
+    """The value of a monomial: 1 for the constant one."""
+    product: Any = 1
+    for variable in monomial:
+        product = product * values[variable]
+    return product
+
+
 def values_for(variables: Iterable[str], batch: Any, sequence: Any, rank: Any) -> dict[str, Any]:
     """The values of all variables, base and derived.
 
