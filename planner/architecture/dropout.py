@@ -1,4 +1,6 @@
-"""Where a model drops activations in training: places whose probability its config, or the class's default, has above 0.
+"""Where a model drops activations in training: places whose probability is above 0.
+
+The config says it, or the class's default where the config does not.
 
 Source: transformers configuration files; the defaults are the classes'. Modern decoders set all of them to 0.
 """

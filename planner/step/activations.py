@@ -6,9 +6,7 @@ from planner.step.norms import square
 from planner.step.player import BOOLEAN, NotModelled, Player
 from planner.step.tape import StorageClass, Value
 
-FUSED = frozenset(
-    {"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish"}
-)
+FUSED = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish"})
 """One aten operation (or one autograd function) whose backward needs the input alone."""
 
 
@@ -25,8 +23,13 @@ def activate(player: Player, name: str, x: Value) -> Value:
         return tape.unary("activations", x, "result")
     if name in {"relu2", "relu_squared"}:
         return square(player, tape.unary("activations", x, "result"))
-    written_out = {"gelu_new": _gelu_new, "gelu_fast": _gelu_fast, "quick_gelu": _quick_gelu, "xielu": _xielu,
-                   "bloom_gelu": _bloom_gelu}
+    written_out = {
+        "gelu_new": _gelu_new,
+        "gelu_fast": _gelu_fast,
+        "quick_gelu": _quick_gelu,
+        "xielu": _xielu,
+        "bloom_gelu": _bloom_gelu,
+    }
     if name not in written_out:
         raise NotModelled(f"the activation `{name}`")
     return written_out[name](player, x)
@@ -85,7 +88,8 @@ def _xielu(player: Player, x: Value) -> Value:
     """
     tape = player.tape
     positive = tape.constant("x > 0", x.elements, BOOLEAN)
-    first = tape.add("alpha_p x x + beta x", tape.multiply("alpha_p x x", _alpha(player, x), x), tape.unary("beta x", x))
+    squared = tape.multiply("alpha_p x x", _alpha(player, x), x)
+    first = tape.add("alpha_p x x + beta x", squared, tape.unary("beta x", x))
     ties = (tape.temporary("x == eps", x.elements, BOOLEAN), tape.temporary("half the gradient", x.elements, x.width))
     least = tape.elementwise("min(x, eps)", (x,), saves=(x,), backward_temporaries=ties)
     difference = tape.add("expm1 - x", tape.unary("expm1", least, "result"), x)

@@ -2,8 +2,8 @@
 
 transformers 5 holds a layer's experts as stacked parameters. For some model types PEFT rewrites the names of the old
 per-expert linear modules to those parameters: "all-linear" then adapts the experts and the router, and no longer the
-dense and shared feed-forward modules of the same names. For the others "all-linear" reaches nn.Linear modules alone, and
-the experts stay without adapters. Source: peft 0.21 utils/transformers_weight_conversion.py
+dense and shared feed-forward modules of the same names. For the others "all-linear" reaches nn.Linear modules alone,
+and the experts stay without adapters. Source: peft 0.21 utils/transformers_weight_conversion.py
 (_resolve_string_target_modules, _convert_peft_config_moe); transformers 5.23 conversion_mapping.py.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel
+from planner.architecture.spec import ModelSpec, Module
 from planner.step.player import NotModelled
 from planner.step.rules import StepRules
 
@@ -58,7 +58,7 @@ def with_targets(rules: StepRules, spec: ModelSpec) -> StepRules:
             "(tuners_utils.py, _check_lora_target_modules_mamba); name other modules to adapt, such as in_proj"
         )
     names = _CONVERTED.get(spec.model_type)
-    if names is None or not _has_experts(spec):
+    if names is None:
         return rules
     asked = set(names) if rules.targets is None else set(names) & set(rules.targets)
     return _converted(rules, names, asked) if asked else rules
@@ -75,18 +75,6 @@ def _converted(rules: StepRules, names: dict[str, str], asked: set[str]) -> Step
         return replace(rules, untargeted=tuple(sorted(names)), target_parameters=parameters)
     rest = tuple(name for name in rules.targets if name not in names)
     return replace(rules, targets=rest, target_parameters=parameters)
-
-
-def _has_experts(spec: ModelSpec) -> bool:
-    return any(_experts_of(run.layer) for run in spec.text.runs)
-
-
-def _experts_of(layer: Layer) -> list[Moe]:
-    found: list[Moe] = []
-    for part in layer.sublayers:
-        branches = part.mixer.branches if isinstance(part.mixer, Parallel) else (part,)
-        found += [branch.mixer for branch in branches if isinstance(branch.mixer, Moe)]
-    return found
 
 
 def parameter_adapter_shapes(module: Module, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:

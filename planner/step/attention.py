@@ -81,7 +81,8 @@ def _cut(player: Player, block: Attention, fused: Value) -> _Projected:
         TOKENS * (block.key_value_heads * block.head_dim),
     )
     if way == "split":
-        return _Projected(*tape.pieces("split", fused, sizes))
+        q, k, v = tape.pieces("split", fused, sizes)
+        return _Projected(q, k, v)
     q, k, v = (tape.slice(name, fused, size) for name, size in zip("qkv", sizes, strict=True))
     if way == "index":
         k, v = tape.copied("k", k), tape.copied("v", v)
@@ -119,9 +120,7 @@ def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) 
     else:
         projected.query = _partly(player, q, width, rotary, block.head_dim)
         projected.key = _partly(player, k, width, rotary, block.head_dim)
-    projected.contiguous = joined or (
-        player.variant.rope in {"halves", "pairs"} or player.variant.litgpt_projection
-    )
+    projected.contiguous = joined or (player.variant.rope in {"halves", "pairs"} or player.variant.litgpt_projection)
     tape.touch(q, k)
 
 

@@ -1,8 +1,9 @@
 """Mixture of experts: the router, the routed experts over the chosen slots, shared experts.
 
 Routed experts follow transformers/integrations/moe.py grouped_mm_experts_forward, which the library takes where the
-class can (the classes that loop over experts keep the same tensors in as many pieces). Under uniform routing top_k of
-all slots hold work.
+class can. Classes that loop over experts (LongCat-Flash, DBRX) keep the same tensors in as many pieces; while one expert
+runs they hold less than is said here, and each expert's weight gradient passes through a tensor of all experts. A trace
+under fake tensors shows one more such tensor: it adds gradients out of place, which a GPU does in place.
 """
 
 from __future__ import annotations
@@ -126,14 +127,41 @@ def _inner(player: Player, block: Moe, chosen: Value, rows: Size) -> Value:
         up = _grouped_product(player, block, block.experts[1], chosen, rows, block.intermediate)
         return player.tape.multiply("gated activations", activate(player, block.activation, gate), up)
     both = _grouped_product(player, block, block.experts[0], chosen, rows, 2 * block.intermediate)
-    return gated_halves(player, block.activation, both, half)
+    biases = _slot_biases(player, block, rows * (2 * block.intermediate))
+    if player.variant.clamped_gate:
+        result = _clamped_gate(player, both, half)
+    else:
+        result = gated_halves(player, block.activation, both, half)
+    player.tape.touch(*biases)
+    return result
+
+
+def _slot_biases(player: Player, block: Moe, elements: Size) -> tuple[Value, ...]:
+    """The bias of each slot's expert, gathered into a tensor of all slots where experts have biases."""
+    if not any("bias" in module.name or module.bias for module in (*block.experts, *block.extra)):
+        return ()
+    return (player.tape.constant("biases of all slots", elements, player.rules.weights_width),)
+
+
+def _clamped_gate(player: Player, both: Value, half: Size) -> Value:
+    """gpt-oss: every second column is the gate; both are clamped, gate * sigmoid(alpha gate) times up + 1."""
+    tape = player.tape
+    gate, up = (tape.slice("every second column", both, half) for _ in range(2))
+    gate, up = tape.unary("clamp", gate, "input"), tape.unary("clamp", up, "input")
+    opened = tape.unary("sigmoid", tape.unary("alpha gate", gate), "result")
+    glu = tape.multiply("gate * sigmoid", gate, opened)
+    result = tape.multiply("gated activations", tape.unary("up + 1", up), glu)
+    tape.touch(gate, up)
+    return result
 
 
 def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows: Size, outputs: int) -> Value:
     tape, rules = player.tape, player.rules
+    module = _as_allocated(player, block, module)
     source = tape.cast(x, rules.compute_width, "autocast of tokens by expert") if rules.autocast else x
     copies = weight_copies(player, module, trained=player.trains_base, wanted=x.needs_gradient or player.trains_base)
     adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
+    whole = _expert_by_expert(player, module) if player.trains_base or adapted else ()
     weights = (*copies, *adapted)
     keeps_input = player.trains_base or bool(adapted)
     width = rules.compute_width if rules.autocast else source.width
@@ -143,11 +171,33 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
         saves=((source,) if keeps_input else ()) + (weights if source.needs_gradient else ()),
         gradients=((source, True), *((weight, True) for weight in weights)),
         weight_gradient=player.trained_gradient(module) if not copies else (),
+        backward_temporaries=whole,
         keep_recomputed=True, saves_parameter=source.needs_gradient,
     )  # fmt: skip
     player.merged += adapted
     _grouped_work(player, block, module, source, out)
     return out
+
+
+def _expert_by_expert(player: Player, module: Module) -> tuple[StorageClass, ...]:
+    """Where a class loops over experts, each one's weight gradient is written into a new tensor of all experts.
+
+    It is then added to what the experts before left (aten select_backward). A class with a grouped product needs none.
+    """
+    if not player.variant.loops_over_experts:
+        return ()
+    size, width = constant(module.weight_elements), player.rules.weights_width
+    return (player.tape.temporary("gradient of one expert in the whole", size, width),)
+
+
+def _as_allocated(player: Player, block: Moe, module: Module) -> Module:
+    """The stacked gate_up_proj of LongCat-Flash has rows for the zero experts too, which no token ever uses.
+
+    Source: models/longcat_flash/modeling_longcat_flash.py LongcatFlashExperts.__init__ (total_experts).
+    """
+    if not (player.variant.loops_over_experts and block.zero_experts and module.name.endswith("gate_up_proj")):
+        return module
+    return replace(module, shape=(block.expert_count + block.zero_experts, *module.shape[1:]))
 
 
 def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:
@@ -156,12 +206,12 @@ def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, 
     A [E r, in] and B [out, E r] are copied to W's dtype and kept by torch.baddbmm. A fused gate_up has twice the rank.
     """
     tape, rules = player.tape, player.rules
-    per_expert = module.weight_elements // block.expert_count
+    per_expert = module.weight_elements // module.shape[0]
     rank = 2 if module.name.endswith("gate_up_proj") else 1
-    inner = block.hidden if module is block.experts[0] else block.intermediate
+    inner = block.hidden if module.name == block.experts[0].name else block.intermediate
     factors: list[Value] = []
     for width in (inner, per_expert // inner):
-        size = Size({("r",): rank * block.expert_count * width})
+        size = Size({("r",): rank * module.shape[0] * width})
         factor = tape.value("adapter of experts in the weights' dtype", size, rules.weights_width, True)
         gradient = StorageClass("gradient of adapters", size * rules.adapter_width, "gradients")
         laid_out = tape.temporary("gradient of adapters laid out", size, rules.adapter_width)
@@ -177,11 +227,9 @@ def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, 
 
 def _grouped_work(player: Player, block: Moe, module: Module, x: Value, out: Value) -> None:
     """Only the chosen experts compute: 2 FLOPs a weight of one expert and slot that reaches an expert."""
-    per_expert = module.weight_elements // block.expert_count
+    per_expert = block.hidden * block.intermediate * (2 if module.name.endswith("gate_up_proj") else 1)
     slots = block.expert_count + block.zero_experts
     flops = TOKENS * (2 * per_expert * block.top_k * block.expert_count // slots)
     through = moved(x, out) + constant(module.weight_elements * out.width)
     products = int(x.needs_gradient) + int(player.trains_base)
     player.tape.add_work(module.name, "matmul", out.width, flops, through, through * products, flops * products)
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.step.player import BOOLEAN, FLOAT32, NotModelled, Player
+from planner.step.player import BOOLEAN, FLOAT32, Player
 from planner.step.sizes import SCORES, TOKENS, Size, above, at_most, constant, windowed
 from planner.step.tape import StorageClass, Value, moved
 
@@ -61,6 +61,11 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     grouped = heads.groups != heads.count
     if kernel == "math" or (grouped and (q.width == FLOAT32 or not player.variant.repeats_heads)):
         return _math(player, q, k, v, heads)
+    return _fused(player, q, k, v, heads)
+
+
+def _fused(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
+    """The kernel that sdpa picks on CUDA: FlashAttention where it can, else the memory-efficient one."""
     if heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
         return _efficient(player, q, k, v, heads)
     if heads.window is not None:
@@ -69,7 +74,10 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
 
 
 def _work(player: Player, q: Value, heads: Heads) -> None:
-    """2 FLOPs an element of both products over the visible half of the scores; backward 2.5 times (arXiv 2205.14135)."""
+    """2 FLOPs an element of both products over the visible half of the scores; backward 2.5 times.
+
+    Source: arXiv 2205.14135.
+    """
     visible = TOKENS * windowed(heads.window)
     full = visible * (heads.count * (heads.width + heads.value_width))
     through = moved(q) * 4
@@ -360,5 +368,7 @@ def _eager_with_sinks(player: Player, q: Value, k: Value, v: Value, heads: Heads
     shifted = tape.elementwise("scores - maximum", (joined,))
     weights = tape.unary("attention weights", shifted, "result")
     kept = tape.slice("weights without sinks", weights, SCORES * heads.count)
-    tape.touch(masked, joined, shifted)
-    return _mixed(player, _dropped(player, kept), v, heads)
+    tape.touch(masked)
+    mixed = _mixed(player, _dropped(player, kept), v, heads)
+    tape.touch(shifted)
+    return mixed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from planner.architecture.spec import Module
 from planner.step.player import FLOAT32, Player, rows_of
-
 from planner.step.tape import NOTHING, Value, moved
 
 
@@ -110,6 +109,3 @@ def _layer_norm_in_steps(player: Player, module: Module, x: Value) -> Value:
 def scaled_by_number(player: Player, x: Value, wanted: bool) -> Value:
     """x times a Python number, where the class does that: keeps nothing."""
     return player.tape.unary("scale", x) if wanted else x
-
-
-

@@ -1,8 +1,12 @@
 """Recurrent mixers, as the library computes them in PyTorch alone.
 
-transformers 5 calls fused kernels where the packages mamba_ssm, causal_conv1d or flash-linear-attention are installed on
-a GPU, and otherwise the reference code that is played here: it needs no package, keeps far more for backward, and is
+transformers 5 calls fused kernels where the packages mamba_ssm, causal_conv1d or flash-linear-attention are installed
+on a GPU, and otherwise the reference code that is played here: it needs no package, keeps far more for backward, and is
 what runs on a machine without them. A run with the kernels needs less memory than this says.
+
+A trace under fake tensors shows one more tensor of all positions in the backward of Mamba's step-by-step scan than is
+said here: it adds gradients out of place (torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace refuses tensor
+subclasses), which a GPU does in place.
 """
 
 from __future__ import annotations
@@ -238,8 +242,7 @@ def _einsum(
     """
     tape = player.tape
     operands = tuple(
-        tape.copied("operand", value) if wanted else value
-        for value, wanted in zip((left, right), copies, strict=True)
+        tape.copied("operand", value) if wanted else value for value, wanted in zip((left, right), copies, strict=True)
     )
     out = tape.elementwise("einsum", operands, elements=elements, saves=operands)
     flops = NOTHING
@@ -347,7 +350,9 @@ def _product(player: Player, left: Value, right: Value, elements: Size) -> Value
 
 def _solved(player: Player, system: Value, x: Value) -> Value:
     """aten::linalg_solve_triangular keeps the system and its result."""
-    return player.tape.elementwise("solve_triangular", (system, x), elements=x.elements, saves=(system,), save_output=True)
+    return player.tape.elementwise(
+        "solve_triangular", (system, x), elements=x.elements, saves=(system,), save_output=True
+    )
 
 
 def _chunk_loop(player: Player, inputs: tuple[Value, ...], values: Size, state: Size) -> Value:

@@ -101,8 +101,10 @@ class StepRules:
 
     def adapts_parameter(self, module: Module) -> bool:
         """Whether an adapter sits on this bare parameter (`planner.step.adapters`)."""
-        return self.has_adapters and module.kind in {"experts", "parameter"} and any(
-            module.name == name or module.name.endswith(f".{name}") for name in self.target_parameters
+        return (
+            self.has_adapters
+            and module.kind in {"experts", "parameter"}
+            and any(module.name == name or module.name.endswith(f".{name}") for name in self.target_parameters)
         )
 
     def quantises(self, module: Module) -> bool:

@@ -55,7 +55,8 @@ def simulate(
     saved_by = _saved_counts(tape)
     forward, after = _forward(tape, inputs, outputs, saved_by)
     if stop_early:
-        forward = forward[: max((i for i, op in enumerate(tape.operations) if op.saves or op.saves_parameter), default=0)]
+        keeping = [index for index, op in enumerate(tape.operations) if op.saves or op.saves_parameter]
+        forward = forward[: max(keeping, default=0)]
     backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early)
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)

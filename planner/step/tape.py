@@ -48,10 +48,11 @@ class Value:
 
 @dataclass(slots=True)
 class Operation:
-    """One entry of the tape. `also` are further results, the pieces of a split beside the first;
-    `saves_parameter` says that a parameter is kept, which costs nothing but makes a checkpoint recompute up to here;
-    `casts` that its gradients are cast to narrower inputs afterwards.
+    """One entry of the tape.
 
+    `also` are further results, the pieces of a split beside the first. `saves_parameter` says that a parameter is kept,
+    which costs nothing but makes a checkpoint recompute up to here; `casts` that its gradients are cast to narrower
+    inputs afterwards.
     `gradients` lists the inputs that get a gradient: (value, True) when backward allocates a new tensor for it,
     (value, False) when the incoming gradient is passed on as it is (addition, views). `weight_gradient` is the bytes
     of the parameter gradient that backward makes, as storage classes.
@@ -115,7 +116,7 @@ class Tape:
         """Keep values alive up to here: a Python name of the library's code still holds them."""
         self.record("touch", None, reads=values)
 
-    def record(
+    def record(  # noqa: PLR0913  (an operation is what its keywords say)
         self,
         name: str,
         output: Value | None,
@@ -154,7 +155,7 @@ class Tape:
         """A storage that lives inside one operation."""
         return StorageClass(what, elements * width, self.term or "temporaries")
 
-    def elementwise(
+    def elementwise(  # noqa: PLR0913  (as above)
         self,
         name: str,
         inputs: tuple[Value, ...],
@@ -204,8 +205,8 @@ class Tape:
     def multiply(self, name: str, left: Value, right: Value, *, what: str | None = None) -> Value:
         """left * right: each factor is kept when the other wants a gradient.
 
-        A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards; one
-        of a narrower dtype gets it in the wider dtype first.
+        A factor that was spread over the other's shape gets its gradient in the full shape first, summed afterwards;
+        one of a narrower dtype gets it in the wider dtype first.
         """
         large = larger(left.elements, right.elements)
         width = max(left.width, right.width)
@@ -275,9 +276,7 @@ class Tape:
         large = larger(left.elements, right.elements)
         out = self.value(name, large, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
         gradients = tuple((value, value.width != out.width or value.elements != large) for value in (left, right))
-        self.record(
-            name, out, reads=(left, right), gradients=gradients, forward_temporaries=self.widened(left, right)
-        )
+        self.record(name, out, reads=(left, right), gradients=gradients, forward_temporaries=self.widened(left, right))
         self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING)
         return out
 

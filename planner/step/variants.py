@@ -33,6 +33,7 @@ class Variant:
     projection, all of them, or RoPE. `sdpa`: the class can use fused attention; if
     not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
     `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
+    `clamped_gate`: experts clamp gate and up. `loops_over_experts`: the class has no grouped product.
     `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding,
     `branch_scale`: so is what each of several parallel branches reads.
     `repeats_heads`: fewer key and value heads are repeated, or seen by a kernel as groups; if not, no fused kernel
@@ -54,6 +55,8 @@ class Variant:
     split: Literal["split", "slices", "index"] = "split"
     router: Router = "softmax_divided"
     shared_first: bool = False
+    clamped_gate: bool = False
+    loops_over_experts: bool = False
     residual_scale: bool = False
     embedding_scale: bool = False
     branch_scale: bool = False
@@ -126,7 +129,7 @@ VARIANTS: dict[str, Variant] = {
     "kimi_k2": _DEEPSEEK,
     "glm_moe_dsa": _DEEPSEEK,
     "glm4_moe_lite": _DEEPSEEK,
-    "longcat_flash": Variant(rope="halves", router="softmax_float32"),
+    "longcat_flash": Variant(rope="halves", router="softmax_float32", loops_over_experts=True),
     "kimi_linear": _SIGMOID,
     "glm4_moe": Variant(router="sigmoid_float32", norm_place="after_projections"),
     "glm4v_moe": _SIGMOID,
@@ -142,10 +145,10 @@ VARIANTS: dict[str, Variant] = {
     "minimax_m2": Variant(router="sigmoid"),
     "minimax": Variant(),
     "lfm2_moe": Variant(router="sigmoid_narrow"),
-    "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax"),
+    "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax", clamped_gate=True),
     "falcon_h1": Variant(embedding_scale=True, branch_scale=True),
     "jamba": Variant(router="softmax_narrowed"),
-    "dbrx": Variant(router="softmax_narrowed"),
+    "dbrx": Variant(router="softmax_narrowed", loops_over_experts=True),
 }
 
 
