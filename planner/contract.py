@@ -86,7 +86,7 @@ class LoraSettings(_Strict):
 
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] = 16
     target_modules: Literal["all-linear"] | list[Annotated[str, Field(max_length=128)]] = "all-linear"
-    modules_to_save: list[Annotated[str, Field(max_length=128)]] = []
+    modules_to_save: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list)
     adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
 

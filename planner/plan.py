@@ -16,6 +16,9 @@ from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
+TYPICAL_LORA = LoraSettings()
+TYPICAL_QUANTIZATION = QuantizationSettings()
+_TYPICAL_LORA_ASSUMED = {f"run.lora.{name}": value for name, value in TYPICAL_LORA.model_dump().items()}
 QUANTISED_STORES = {"float8", "mxfp4", "int4", "int8", None}
 
 # What each framework does when it is not told otherwise, where that differs from the common defaults.
@@ -317,11 +320,10 @@ def _lora(run: RunRequest, method: str, filler: _Filler) -> LoraSettings:
     if method not in {"lora", "qlora", "dora"}:
         if run.lora is not None:
             filler.warnings.append(f"run.lora is ignored: method `{method}` trains no adapters")
-        return LoraSettings()
+        return TYPICAL_LORA
     if run.lora is None:
-        for name, value in LoraSettings().model_dump().items():
-            filler.assumed[f"run.lora.{name}"] = value
-        return LoraSettings()
+        filler.assumed |= _TYPICAL_LORA_ASSUMED
+        return TYPICAL_LORA
     for name in LoraSettings.model_fields.keys() - run.lora.model_fields_set:
         filler.assumed[f"run.lora.{name}"] = getattr(run.lora, name)
     return run.lora
@@ -331,10 +333,10 @@ def _quantization(run: RunRequest, method: str, filler: _Filler) -> Quantization
     if method != "qlora":
         if run.quantization is not None:
             filler.warnings.append(f"run.quantization is ignored: only qlora quantises, the method is `{method}`")
-        return QuantizationSettings()
+        return TYPICAL_QUANTIZATION
     if run.quantization is None:
-        filler.assumed["run.quantization"] = QuantizationSettings().model_dump()
-        return QuantizationSettings()
+        filler.assumed["run.quantization"] = TYPICAL_QUANTIZATION.model_dump()
+        return TYPICAL_QUANTIZATION
     return run.quantization
 
 
