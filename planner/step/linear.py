@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from planner.architecture.spec import Module
 from planner.step.player import Player
+from planner.step.rules import StepRules
 from planner.step.sizes import TOKENS, R, Size, constant
 from planner.step.tape import StorageClass, Value, moved
 
 AUTOCAST_COPY = "autocast copy of a weight"
+INT8_INPUT = "int8 input"
 
 
 def linear(player: Player, module: Module, x: Value, rows: Size = TOKENS) -> Value:
@@ -26,23 +28,25 @@ def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained
     """The product without adapters.
 
     litgpt runs on bitsandbytes 0.42, whose MatMul4Bit keeps its input although nothing needs it (bitsandbytes pull
-    request 1270 took that out).
+    request 1270 took that out). MatMul8bitLt keeps its input too, as an attribute of its node (bitsandbytes
+    autograd/_functions.py, `ctx.tensors`).
     """
     rules, tape = player.rules, player.tape
     source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if rules.autocast else x
     copies = weight_copies(player, module, trained=trained, wanted=x.needs_gradient or trained)
     width = rules.compute_width if rules.autocast else max(source.width, rules.weights_width)
     out = tape.value(f"output of {module.name}", rows * module.outputs, width, source.needs_gradient or trained)
-    dequantised = _dequantised(player, module, rows)
-    keeps_input = trained or (rules.framework == "litgpt" and rules.quantises(module))
+    dequantised = _dequantised(player, module)
+    needless = rules.framework == "litgpt" or (rules.scheme == "int8" and source.needs_gradient)
+    keeps_input = trained or (rules.quantises(module) and needless)
     tape.record(
         module.name,
         out,
         reads=(source, *copies),
         saves=((source,) if keeps_input else ()) + (copies if source.needs_gradient else ()),
         gradients=((source, True), *((copy, True) for copy in copies)),
-        forward_temporaries=dequantised,
-        backward_temporaries=dequantised if rules.scheme == "nf4" else dequantised[:1],
+        forward_temporaries=_int8_working(rules, module, rows) or dequantised,
+        backward_temporaries=dequantised,
         weight_gradient=player.weight_gradient(module) if trained and not copies else (),
         keep_recomputed=True,
         saves_parameter=source.needs_gradient,
@@ -105,25 +109,37 @@ def weight_copies(player: Player, module: Module, *, trained: bool, wanted: bool
     return (copy,)
 
 
-def _dequantised(player: Player, module: Module, rows: Size) -> tuple[StorageClass, ...]:
+def _dequantised(player: Player, module: Module) -> tuple[StorageClass, ...]:
     """The working tensors of a quantised product, forward and backward.
 
     bitsandbytes autograd/_functions.py: MatMul4Bit dequantises the whole weight in both passes, into the dtype that was
     quantised and from there into the input's: Lightning quantises from float16 (lightning/fabric/plugins/precision/
-    bitsandbytes.py), so that bfloat16 training holds both. MatMul8bitLt holds a float16 copy and an int8 copy of the
-    input and the int32 product.
+    bitsandbytes.py), so that bfloat16 training holds both. MatMul8bitLt does it in backward only.
     """
     rules = player.rules
     if not rules.quantises(module):
         return ()
     whole = constant(module.weight_elements * rules.compute_width)
     weight = StorageClass("dequantised weight", whole, "temporaries")
-    if rules.scheme == "nf4":
-        return (weight, weight) if rules.framework == "litgpt" else (weight,)
+    return (weight, weight) if rules.framework == "litgpt" and rules.scheme == "nf4" else (weight,)
+
+
+def _int8_working(rules: StepRules, module: Module, rows: Size) -> tuple[StorageClass, ...]:
+    """What MatMul8bitLt's forward holds: its int8 input with the int32 product and the float16 form of that.
+
+    Before the product there are the input in float16, its absolute value (compared with the threshold of outliers)
+    and the int8 rows, 5 bytes an input element; for inputs much wider than outputs that is more. Source:
+    bitsandbytes backends/cuda/ops.py, int8_vectorwise_quant and int8_mm_dequant.
+    """
+    if rules.scheme != "int8" or not rules.quantises(module):
+        return ()
+    narrow = StorageClass(INT8_INPUT, rows * module.inputs, "temporaries")
+    if 5 * module.inputs > module.inputs + 8 * module.outputs:
+        return narrow, *(StorageClass("float16 input", rows * (2 * module.inputs), "temporaries"),) * 2
     return (
-        weight,
-        StorageClass("int8 input", rows * module.inputs, "temporaries"),
+        narrow,
         StorageClass("int32 product", rows * (4 * module.outputs), "temporaries"),
+        StorageClass("float16 product", rows * (2 * module.outputs), "temporaries"),
     )
 
 

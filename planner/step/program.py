@@ -22,7 +22,7 @@ from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, 
 from planner.step.activations import activate
 from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
-from planner.step.linear import AUTOCAST_COPY, linear
+from planner.step.linear import AUTOCAST_COPY, INT8_INPUT, linear
 from planner.step.litgpt import left_over
 from planner.step.loss import play_head
 from planner.step.norms import norm
@@ -475,7 +475,7 @@ def _layer_profile(
     kept: Live = Counter()
     if checkpointed:
         operations = _kept_operations(tape) if rules.checkpointing != "full" else []
-        kept = _as_activations(storages_kept(tape, (x,), operations))
+        kept = _as_activations(storages_kept(tape, (x,), operations, _kept_by_int8(tape)))
     profile = simulate(
         tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed
     )
@@ -502,6 +502,19 @@ def _kept_operations(tape: Tape) -> list[Operation]:
     marked = [operation for operation in tape.operations if operation.keep_recomputed]
     products = [operation for operation in marked if not operation.name.endswith("attention")]
     return [operation for operation in marked if operation.name.endswith("attention")] + products[::2]
+
+
+def _kept_by_int8(tape: Tape) -> set[int]:
+    """Inputs that MatMul8bitLt keeps as attributes of its nodes, where a checkpoint doesn't see them.
+
+    Source: bitsandbytes autograd/_functions.py. They even outlive their block's backward, until the loss goes; what a
+    block recomputes is smaller than what the later ones have kept, so that the peak is at backward's begin.
+    """
+    return {
+        operation.reads[0]
+        for operation in tape.operations
+        if any(kind.what == INT8_INPUT for kind in operation.forward_temporaries)
+    }
 
 
 SCORES = frozenset({"scores", "scaled scores", "masked scores", "float32 scores", "attention weights"})

@@ -69,9 +69,11 @@ def forward_only(tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ..
     return prune(instants)
 
 
-def storages_kept(tape: Tape, inputs: tuple[Value, ...], kept_operations: Iterable[Operation]) -> Live:
-    """What a checkpoint keeps: the block's inputs and the results of the named operations."""
-    storages = {value.storage for value in inputs}
+def storages_kept(
+    tape: Tape, inputs: tuple[Value, ...], kept_operations: Iterable[Operation], unseen: Iterable[int] = ()
+) -> Live:
+    """What a checkpoint keeps: the block's inputs, the results of the named operations, and storages unseen by it."""
+    storages = {value.storage for value in inputs} | set(unseen)
     storages |= {operation.output.storage for operation in kept_operations if operation.output is not None}
     return _classes(tape, storages, dict.fromkeys(storages, 1))
 
