@@ -129,6 +129,10 @@ class OffloadSettings(_Strict):
     activations: Offload = "none"
 
 
+_UNSPLIT = Parallelism()
+_NOT_OFFLOADED = OffloadSettings()
+
+
 class RunRequest(_Strict):
     """The training run. A field that is left out gets the framework's default and is listed in `assumed`."""
 
@@ -155,8 +159,8 @@ class RunRequest(_Strict):
     loss: Loss | None = None
     loss_chunks: Annotated[int, Field(ge=1, le=65536, strict=True)] = 8
     compile: bool = False
-    parallelism: Parallelism = Parallelism()
-    offload: OffloadSettings = OffloadSettings()
+    parallelism: Parallelism = Field(default_factory=lambda: _UNSPLIT)
+    offload: OffloadSettings = Field(default_factory=lambda: _NOT_OFFLOADED)
     allocator: Allocator = "native"
     tokens: Annotated[int, Field(ge=1, le=10**18, strict=True)] | None = None
     examples: Annotated[int, Field(ge=1, le=10**15, strict=True)] | None = None
@@ -347,6 +351,9 @@ class Evidence(_Open):
     differences: list[Difference] = []
 
 
+_ESTIMATED = Evidence()
+
+
 class Answer(_Open):
     """The answer to one request. `memory` and `throughput` are null when the plan is not modelled."""
 
@@ -363,6 +370,6 @@ class Answer(_Open):
     throughput: Throughput | None
     software: list[SoftwareSupport] = []
     advice: list[Advice] = []
-    evidence: Evidence = Evidence()
+    evidence: Evidence = Field(default_factory=lambda: _ESTIMATED)
     assumed: dict[str, Any] = {}
     warnings: list[str] = []

@@ -33,7 +33,6 @@ from planner.evaluation import Evaluation, evaluate, host_peak_bytes
 from planner.hardware import Machine
 from planner.sources import source_of
 from planner.summary import not_modelled_sentence, sentence
-from planner.support import support_for, support_warnings
 from planner.throughput import StepTime, seconds_to_finish
 from planner.version import CATALOG_VERSION, ESTIMATOR_VERSION
 
@@ -107,7 +106,6 @@ def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters 
 
 def _answer(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
     plan = evaluation.plan
-    software = support_for(plan.machine.device, plan.needs)
     return Answer(
         estimator_version=ESTIMATOR_VERSION,
         catalog_version=CATALOG_VERSION,
@@ -119,10 +117,10 @@ def _answer(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, ad
         parameters=_parameters(plan.spec, evaluation),
         memory=_memory(evaluation),
         throughput=_throughput(evaluation),
-        software=software,
+        software=list(evaluation.software),
         advice=advise(request, evaluation) if advice else [],
         assumed=_assumed(evaluation),
-        warnings=[*(note.message for note in plan.spec.notes), *evaluation.warnings, *support_warnings(software)],
+        warnings=[*(note.message for note in plan.spec.notes), *evaluation.warnings],
     )
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from planner.architecture.spec import ModelSpec
-from planner.contract import EstimateRequest, Reason, Verdict
+from planner.contract import EstimateRequest, Reason, SoftwareSupport, Verdict
 from planner.errors import NotModelledError
 from planner.hardware import Machine
 from planner.memory.ledger import Ledger, build, optimizer_choice
 from planner.plan import Plan, resolve
 from planner.step.blocks import NotModelled
 from planner.step.program import compile_step
-from planner.support import unsupported_reason
+from planner.support import support_for, support_warnings, unsupported_reason
 from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
 from planner.units import format_bytes
 
@@ -33,6 +33,7 @@ class Evaluation:
     reasons: tuple[Reason, ...]
     interval: tuple[int, int]
     warnings: tuple[str, ...]
+    software: tuple[SoftwareSupport, ...]
 
     @property
     def headroom_bytes(self) -> int:
@@ -53,9 +54,19 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
     except NotModelled as error:
         raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
     interval = interval_of(ledger.required_bytes)
-    reasons = _reasons(plan, ledger)
+    software = tuple(support_for(machine.device, plan.needs))
+    reasons = _reasons(plan, ledger, software)
     time, warnings = _time(plan, ledger)
-    return Evaluation(plan, ledger, time, _verdict(reasons), tuple(reasons), interval, (*plan.warnings, *warnings))
+    return Evaluation(
+        plan,
+        ledger,
+        time,
+        _verdict(reasons),
+        tuple(reasons),
+        interval,
+        (*plan.warnings, *warnings, *support_warnings(software)),
+        software,
+    )
 
 
 def interval_of(required_bytes: int) -> tuple[int, int]:
@@ -76,7 +87,7 @@ def _verdict(reasons: list[Reason]) -> Verdict:
     return "tight" if codes & {"device_memory_tight", "host_memory_tight"} else "fits"
 
 
-def _reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
+def _reasons(plan: Plan, ledger: Ledger, software: tuple[SoftwareSupport, ...]) -> list[Reason]:
     machine = plan.machine
     needed = host_peak_bytes(plan, ledger) if machine.device.kind == "cpu" else ledger.required_bytes
     reasons = _memory_reasons(
@@ -93,7 +104,7 @@ def _reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
         text = f"needs {format_bytes(disk)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
         reasons.append(Reason(code="disk_space", field="machine.disk_free_gib", message=text))
     reasons += _allocation_reasons(plan, ledger)
-    unsupported = unsupported_reason(machine.device, plan.needs)
+    unsupported = unsupported_reason(software)
     return [*reasons, unsupported] if unsupported is not None else reasons
 
 

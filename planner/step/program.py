@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import mul
 from typing import Any, Final
 
 import numpy as np
@@ -62,6 +63,7 @@ class StepProgram:
     variables: frozenset[str]
     monomials: tuple[Monomial, ...]
     coefficients: NDArray[Any]
+    largest_coefficients: tuple[float, ...]
     counts: NDArray[Any]
     moments: tuple[tuple[str, int, int], ...]
     formulas: tuple[str, ...]
@@ -71,14 +73,15 @@ class StepProgram:
         """Bytes of one storage of each class, rounded as the allocator rounds: [K], or [K, N] for arrays of N plans."""
         values = values_for(self.variables, batch, sequence, rank)
         products = [product_of(monomial, values) for monomial in self.monomials]
-        table = np.array(np.broadcast_arrays(*products), dtype=object if self._overflows(products) else np.int64)
-        return rounded(self.coefficients.astype(table.dtype, copy=False) @ table, rounding_bytes)
+        several = any(isinstance(product, np.ndarray) for product in products)
+        dtype = object if self._overflows(products, several=several) else np.int64
+        table = np.array(np.broadcast_arrays(*products) if several else products, dtype=dtype)
+        return rounded(self.coefficients.astype(dtype, copy=False) @ table, rounding_bytes)
 
-    def _overflows(self, products: list[Any]) -> bool:
-        """Whether some sum may leave 64 bits, judged in floating point with room to spare."""
-        highest = np.array([float(np.max(product)) for product in products])
-        sizes = self.coefficients.astype(np.float64) @ highest
-        return bool((self.counts @ sizes).max(initial=0.0) > OVERFLOW)
+    def _overflows(self, products: list[Any], *, several: bool) -> bool:
+        """Whether some instant's bytes may leave 64 bits, judged monomial by monomial in floating point."""
+        highest = [float(np.max(product)) if several else float(product) for product in products]
+        return sum(map(mul, highest, self.largest_coefficients)) > OVERFLOW
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Bytes alive at each instant: [I], or [I, N]."""
@@ -621,14 +624,16 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
     sizes = [kind.bytes for kind in kinds] + [size for item, _, _ in work for size in _work_sizes(item)]
     variables = frozenset(variable for size in sizes for variable in size.variables)
     monomials = tuple(sorted({monomial for kind in kinds for monomial, _ in kind.bytes.terms}))
+    coefficients, counts = _coefficients(kinds, monomials), _counts(instants, len(kinds))
     return StepProgram(
         kinds=kinds,
         instants=instants,
         work=tuple(work),
         variables=variables,
         monomials=monomials,
-        coefficients=_coefficients(kinds, monomials),
-        counts=_counts(instants, len(kinds)),
+        coefficients=coefficients,
+        largest_coefficients=tuple((counts @ coefficients.astype(np.float64)).max(axis=0, initial=0.0).tolist()),
+        counts=counts,
         moments=_moment_ranges(instants),
         formulas=tuple(repr(kind.bytes) for kind in kinds),
         gradients=np.array([kind.term == "gradients" for kind in kinds]),

@@ -65,9 +65,9 @@ def support_warnings(software: Iterable[SoftwareSupport]) -> tuple[str, ...]:
     return tuple(f"{item.component}: {item.note}" for item in software if item.supported and item.note)
 
 
-def unsupported_reason(device: DeviceProfile, needs: Needs) -> Reason | None:
+def unsupported_reason(software: Iterable[SoftwareSupport]) -> Reason | None:
     """The first component that does not run there, as a reason; None when all do or nothing is known."""
-    for component in _components(device, needs):
+    for component in software:
         if not component.supported:
             field = _FIELDS[component.component]
             return Reason(code=f"unsupported:{component.component}", field=field, message=component.note)

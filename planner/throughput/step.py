@@ -131,9 +131,10 @@ class _Plans:
 
     @classmethod
     def of(cls, *inputs: Any) -> _Plans:
+        if not any(isinstance(value, np.ndarray) for value in inputs):
+            return cls(None, *np.array(inputs, dtype=np.int64)[:, None])
         arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.int64) for value in inputs))
-        shape = arrays[0].shape if any(isinstance(value, np.ndarray) for value in inputs) else None
-        return cls(shape, *(np.ravel(array) for array in arrays))
+        return cls(arrays[0].shape, *(np.ravel(array) for array in arrays))
 
     def shaped(self, values: Any) -> Any:
         """Results in the form of the inputs: a float (or a word) for one plan, an array for several."""

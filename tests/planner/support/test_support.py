@@ -20,7 +20,7 @@ def of_architecture(architecture: str) -> DeviceProfile:
 
 
 def reason(profile: DeviceProfile, **changes: object) -> Reason | None:
-    return unsupported_reason(profile, replace(PLAIN, **changes))  # pyright: ignore[reportArgumentType]
+    return unsupported_reason(support_for(profile, replace(PLAIN, **changes)))  # pyright: ignore[reportArgumentType]
 
 
 # -- the data -------------------------------------------------------------------------------------------------------
