@@ -86,7 +86,7 @@ class LoraSettings(_Strict):
 
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] = 16
     target_modules: Literal["all-linear"] | list[Annotated[str, Field(max_length=128)]] = "all-linear"
-    modules_to_save: list[Annotated[str, Field(max_length=128)]] = Field(default_factory=list)
+    modules_to_save: list[Annotated[str, Field(max_length=128)]] = []
     adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
 
@@ -129,10 +129,6 @@ class OffloadSettings(_Strict):
     activations: Offload = "none"
 
 
-_UNSPLIT = Parallelism()
-_NOT_OFFLOADED = OffloadSettings()
-
-
 class RunRequest(_Strict):
     """The training run. A field that is left out gets the framework's default and is listed in `assumed`."""
 
@@ -159,8 +155,8 @@ class RunRequest(_Strict):
     loss: Loss | None = None
     loss_chunks: Annotated[int, Field(ge=1, le=65536, strict=True)] = 8
     compile: bool = False
-    parallelism: Parallelism = Field(default_factory=lambda: _UNSPLIT)
-    offload: OffloadSettings = Field(default_factory=lambda: _NOT_OFFLOADED)
+    parallelism: Parallelism = Parallelism()
+    offload: OffloadSettings = OffloadSettings()
     allocator: Allocator = "native"
     tokens: Annotated[int, Field(ge=1, le=10**18, strict=True)] | None = None
     examples: Annotated[int, Field(ge=1, le=10**15, strict=True)] | None = None
