@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from functools import cache
 from app.web.numbers import gib
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware import THIS_MACHINE, DeviceProfile, Machine, UnknownDevice, all_devices, device
-from planner.units import GIB
 
 FRESH_SECONDS = 10.0
 """How long what was seen of this machine holds: free memory changes, but not between two questions."""
@@ -68,7 +66,7 @@ def shown(machine: Machine | None) -> Shown | None:
         facts.append(f"{gib(machine.host_usable_bytes)} of host memory free")
     if machine.disk_free_bytes is not None:
         facts.append(f"{gib(machine.disk_free_bytes)} of disk free")
-    return Shown(f"{count}{device_name(machine.device)}", ", ".join(facts))
+    return Shown(f"{count}{machine.device.display_name}", ", ".join(facts))
 
 
 @cache
@@ -81,16 +79,6 @@ def groups() -> list[tuple[str, list[DeviceProfile]]]:
     return sorted(found.items(), key=lambda entry: order.get(entry[0], len(order)))
 
 
-_LABEL = re.compile(r" ?\b\d+ ?GB\b")
-
-
-def device_name(profile: DeviceProfile) -> str:
-    """A device's name with its memory in GiB, instead of the label on its box, which says GB and means either."""
-    if profile.memory_total_bytes is None or not _LABEL.search(profile.name):
-        return profile.name
-    return f"{_LABEL.sub('', profile.name)} {round(profile.memory_total_bytes / GIB):,} GiB"
-
-
 def name_of(request: MachineRequest, machine_label: str) -> str:
     """What a page calls the machine of a plan."""
     count = f"{request.device_count} × " if request.device_count > 1 else ""
@@ -99,6 +87,6 @@ def name_of(request: MachineRequest, machine_label: str) -> str:
     if request.device == THIS_MACHINE:
         return machine_label.lower()
     try:
-        return count + device_name(device(request.device))
+        return count + device(request.device).display_name
     except UnknownDevice:
         return count + request.device

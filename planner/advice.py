@@ -357,7 +357,7 @@ def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | Non
         if result is not None and result.verdict in WORKS:
             usable = format_bytes(result.plan.machine.usable_bytes)
             why = f"The smallest device of the catalogue that holds it: {usable} usable."
-            return _advice(base, result, Lever(f"The same run on 1 x {profile.name}", change, why))
+            return _advice(base, result, Lever(f"The same run on 1 x {profile.display_name}", change, why))
     return None
 
 
@@ -388,7 +388,7 @@ def _cluster(document: dict[str, Any], base: Evaluation) -> Advice | None:
             if result is None or result.verdict not in WORKS:
                 continue
             if best is None or size < best[0]:
-                title = f"{size} x {result.plan.machine.device.name} with ZeRO-3"
+                title = f"{size} x {result.plan.machine.device.display_name} with ZeRO-3"
                 best = (
                     size,
                     _advice(base, result, Lever(title, change, "The smallest group of these devices that holds it.")),

@@ -383,8 +383,8 @@ def _expert_warning(rules: StepRules) -> tuple[str, ...]:
     if not any(name.endswith("_proj") for name in rules.target_parameters):
         return ()
     return (
-        "adapters: PEFT reaches the stacked experts of this model too and makes their whole weights anew in each forward "
-        "pass; name the attention modules in run.lora.target_modules to leave the experts alone",
+        "adapters: PEFT reaches the stacked experts of this model too and makes their whole weights anew in each "
+        "forward pass; name the attention modules in run.lora.target_modules to leave the experts alone",
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from app import machines
 from app.assets import assets_directory
 from app.web import numbers
 
@@ -25,7 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        device_name=machines.device_name,
+        device_name=attrgetter("display_name"),
         gib=numbers.gib,
         size=numbers.size,
         count=numbers.count,

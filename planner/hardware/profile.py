@@ -7,9 +7,12 @@ one of them, an even share of the unit's. Only `tdp_watts` belongs to the whole 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from planner.units import GIB
 
 DeviceKind = Literal["gpu", "apu", "apple", "cpu", "tpu", "accelerator"]
 Numeric = Literal["native", "emulated", "absent", "no_software", "unknown"]
@@ -24,6 +27,7 @@ MemoryBasis = Literal[
 """Where the total comes from: shown by the driver (`driver`; `driver_recalled` from memory), installed memory, the
 figure of a sibling part, the label read as GiB (`specification`), this machine, the person, or the host's memory."""
 
+_LABEL: Final = re.compile(r" ?\b\d+ ?GB\b")
 FLOPS_PER_TERAFLOP: Final = 10**12
 
 
@@ -144,6 +148,13 @@ class DeviceProfile:
     def shared_with_host(self) -> bool:
         """Whether device and host share one pool of memory (CPU, Apple, APU)."""
         return self.kind in ("cpu", "apple", "apu")
+
+    @property
+    def display_name(self) -> str:
+        """The name with its memory in GiB, instead of the label on the box, which says GB and means either."""
+        if self.memory_total_bytes is None or not _LABEL.search(self.name):
+            return self.name
+        return f"{_LABEL.sub('', self.name)} {round(self.memory_total_bytes / GIB):,} GiB"
 
     def sustained_flops(self, dtype: str) -> SustainedRate | None:
         """Return the matmul rate to plan with for `dtype`, in FLOP/s, or None when nothing is known of it.
