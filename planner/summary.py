@@ -44,17 +44,11 @@ def _described(plan: Plan) -> str:
 
 
 def machine_name(machine: Machine) -> str:
-    """The machine as people say it: `2 x NVIDIA H100`, `this machine (AMD EPYC, 2 cores)`."""
-    name = (
-        machine.device.display_name
-        if machine.device_count == 1
-        else f"{machine.device_count} x {machine.device.display_name}"
-    )
-    return (
-        f"this machine ({name})"
-        if machine.is_this_machine
-        else f"{machine.device_count} x {machine.device.display_name}"
-    )
+    """The machine as people say it: `2 x GeForce RTX 4090 24 GiB`, `this machine (AMD EPYC)`."""
+    counted = f"{machine.device_count} x {machine.device.display_name}"
+    if not machine.is_this_machine:
+        return counted
+    return f"this machine ({machine.device.display_name if machine.device_count == 1 else counted})"
 
 
 def _shortage(evaluation: Evaluation) -> str:
