@@ -1,0 +1,37 @@
+"""Published configurations cut down so that a trace takes about a second and the layers decide the peak."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from planner.catalog.models import all_models
+
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+VOCABULARY = 2048
+
+
+def reduced_config(model_type: str, layers: int = 4, experts: int = 16) -> dict[str, Any]:
+    """The first catalogued config of the type with fewer layers and experts and a small vocabulary.
+
+    `gpt_neo` names its layers in a list of another form, which is written anew.
+    """
+    entry = next(model for model in all_models() if model.config["model_type"] == model_type)
+    config = copy.deepcopy(dict(entry.config))
+    depth_name = next(name for name in DEPTHS if name in config)
+    depth = config[depth_name]
+    for name, value in config.items():
+        if isinstance(value, list) and len(value) == depth:
+            config[name] = value[:layers]
+    config |= {depth_name: layers, "vocab_size": VOCABULARY, "pad_token_id": 0}
+    config |= {name: min(config[name], experts) for name in EXPERTS if isinstance(config.get(name), int)}
+    special = {name: min(value, VOCABULARY - 1) for name, value in config.items() if is_token(name, value)}
+    if model_type == "gpt_neo":
+        special |= {"attention_types": [[["global", "local"], layers // 2]]}
+    return config | special
+
+
+def is_token(name: str, value: object) -> bool:
+    """Whether the field is the number of one token."""
+    return name.endswith("_token_id") and isinstance(value, int)
