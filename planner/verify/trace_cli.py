@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from planner.verify.allocator import Kind, replay
 from planner.verify.settings import TraceSettings
 from planner.verify.timeline import TERMS, LiveGroup, Trace
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trace = trace_step(config, settings_of(options))
     instant = trace.moment_peaks()[options.at] if options.at else trace.peak_instant
     print(heading(trace))
+    print(reserved_line(trace))
     print(moment_table(trace))
     print(live_table(trace, instant, options.rows))
     return 0
@@ -65,6 +67,14 @@ def heading(trace: Trace) -> str:
         f"in {trace.peak_module or 'no module'} ({trace.instants[trace.peak_instant].op}); "
         f"{trace.layers} layers, traced in {trace.seconds:.2f} s"
     )
+
+
+def reserved_line(trace: Trace) -> str:
+    """What the allocator of the target holds for the peak: PyTorch's two on CUDA, glibc on a CPU."""
+    kinds: tuple[Kind, ...] = ("resident",) if trace.settings.target == "cpu" else ("native", "expandable_segments")
+    results = {kind: replay(trace.events, kind=kind, steady_from=trace.first) for kind in kinds}
+    held = ", ".join(f"{result.peak_reserved_bytes / MIB:,.1f} MiB ({kind})" for kind, result in results.items())
+    return f"reserved {held}"
 
 
 def moment_table(trace: Trace) -> str:

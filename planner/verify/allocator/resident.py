@@ -4,8 +4,11 @@ torch asks for 64-byte-aligned memory (c10/core/impl/alloc_cpu.cpp, `alloc_cpu` 
 glibc 2.36 malloc/malloc.c with the names in brackets: mmap above a threshold that moves (`mmap_threshold`), best fit in
 the heap with splitting and joining of neighbours, growth of the heap with padding (`top_pad`), and its trimming
 (`systrim`). Every byte of a tensor counts as touched, and a heap page once touched stays resident until it is trimmed.
+Against the process's resident size (3,000 births and deaths of random sizes, four ranges from 1 KiB to 128 MiB) the
+peak came out at 0.89 to 0.92 of the real one, where the sum of tensors was at 0.69 to 0.82: what lies between is below.
 Not modelled: the thread cache and the fast bins (requests of at most 1,032 bytes), transparent huge pages, other
-threads' arenas, scratch of oneDNN and MKL, Python's own objects.
+threads' arenas, scratch of oneDNN and MKL, and Python's and torch's own objects, which lie between tensors in the heap
+and keep holes apart.
 """
 
 from __future__ import annotations

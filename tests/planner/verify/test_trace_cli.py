@@ -19,4 +19,5 @@ def test_the_table_names_the_peak_and_what_is_alive(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out
     assert printed.startswith("peak ")
     assert "optimizer_step" in printed
+    assert "MiB (native), " in printed.splitlines()[1]
     assert "model.layers.*.self_attn.q_proj.base_layer" in printed
