@@ -12,6 +12,8 @@ Bytes per logit (an element of [b, s, vocabulary]) at the highest instant, 16-bi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planner.architecture.spec import ModelSpec, Module, linear
 from planner.step.linear import linear as product
 from planner.step.player import FLOAT32, Player
@@ -91,6 +93,8 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     tape, chunks = player.tape, player.rules.loss_chunks
     tape.term = "logits_and_loss"
     logits = product(player, head, hidden)
+    if player.trains_base and chunks > 1 and player.rules.framework != "torchtitan":
+        _add_head_gradients(player, head)
     rows = Size({(f"t/{chunks}",): spec.vocabulary})
     litgpt = player.rules.framework == "litgpt"
     width = logits.width if litgpt else FLOAT32
@@ -110,6 +114,21 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     return loss
 
 
+def _add_head_gradients(player: Player, head: Module) -> None:
+    """Where the head runs once a chunk, backward adds the chunks' gradients of its weight: two and their sum at once.
+
+    torchtune and litgpt apply the head to each chunk (torchtune modules/transformer.py chunked_output, litgpt/model.py
+    lm_head_chunk_size). torch/csrc/autograd/input_buffer.cpp adds out of place: own measurement with torch 2.13 on two
+    and four products with one weight, three times its gradient.
+    """
+    operations = player.tape.operations
+    size = constant(head.weight_elements * player.rules.compute_width)
+    others = (StorageClass("head gradient of one chunk", size, "temporaries"),) * 2
+    position = next(i for i, operation in reversed(list(enumerate(operations))) if operation.name == head.name)
+    known = operations[position]
+    operations[position] = replace(known, backward_temporaries=known.backward_temporaries + others)
+
+
 def _fused_linear(player: Player, head: Module, hidden: Value) -> Value:
     """Liger: chunk of next_power_of_2(ceil(b*s / ceil(vocabulary / hidden))) tokens; gradients made in forward."""
     tape, rules = player.tape, player.rules
@@ -126,11 +145,7 @@ def _fused_linear(player: Player, head: Module, hidden: Value) -> Value:
         )
         tape.record("fused head gradient", weight, reads=(hidden,))
         kept.append(weight)
-        working.append(
-            StorageClass(
-                "head gradient of one chunk", constant(head.weight_elements * rules.compute_width), "temporaries"
-            )
-        )
+        working += _chunk_head_gradient(head, rules.compute_width)
     loss = tape.value("loss", constant(1), FLOAT32, True)
     tape.record(
         "fused linear cross-entropy", loss, reads=(hidden, *kept), saves=tuple(kept), gradients=((hidden, False),),
@@ -142,3 +157,13 @@ def _fused_linear(player: Player, head: Module, hidden: Value) -> Value:
     tape.add_work(head.name, "matmul", rules.compute_width, flops, moved(hidden), moved(hidden), flops * products)
     tape.add_work("loss", "loss", FLOAT32, NOTHING, TOKENS * (vocabulary * 6), NOTHING)
     return loss
+
+
+def _chunk_head_gradient(head: Module, width: int) -> list[StorageClass]:
+    """One chunk's gradient of the head, and its float32 copy, which Liger adds to the sum of the chunks.
+
+    Source: liger_kernel/ops/fused_linear_cross_entropy.py since 0.6.2, `grad_weight += torch.mm(..).float()`.
+    """
+    widths = (width,) if width == FLOAT32 else (width, FLOAT32)
+    sizes = (constant(head.weight_elements * each) for each in widths)
+    return [StorageClass("head gradient of one chunk", size, "temporaries") for size in sizes]

@@ -1,6 +1,7 @@
 """The closed form of a step against the trace of the same step, for what a run can add to the plain one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.planner.verify import tiny
 pytestmark = pytest.mark.slow
 
 # Widths of a real 8 B model, so that no rounding and no small tensor matters.
-WIDE = {
+WIDE: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 4,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, **tiny.TOKENS,
 }  # fmt: skip
@@ -24,7 +25,7 @@ LORA = replace(FULL, method="lora")
 QLORA = replace(FULL, method="qlora")
 
 
-def estimated_peak(settings: TraceSettings) -> int:
+def estimated_peak(settings: TraceSettings, config: dict[str, Any] = WIDE) -> int:
     rules = StepRules(
         settings.method, settings.weights_dtype, settings.compute_dtype, settings.weights_dtype,
         scheme=settings.quantization if settings.method == "qlora" else None,
@@ -33,14 +34,14 @@ def estimated_peak(settings: TraceSettings) -> int:
         loss=settings.loss, loss_chunks=settings.loss_chunks, objective=settings.objective,
         optimizer_in_backward=settings.optimizer_in_backward,
     )  # fmt: skip
-    program = compile_step(read_config(WIDE), rules)
+    program = compile_step(read_config(config), rules)
     sizes = program.storage_bytes(settings.micro_batch_size, settings.sequence_length, settings.lora_rank, 512)
     return max(program.moment_bytes(program.instant_bytes(sizes)).values())
 
 
-def traced_peak(settings: TraceSettings) -> int:
+def traced_peak(settings: TraceSettings, config: dict[str, Any] = WIDE) -> int:
     """What forward, loss and backward hold at their highest beside what stands through the step."""
-    trace = trace_step(WIDE, settings)
+    trace = trace_step(config, settings)
     highest = 0
     for moment, instant in trace.moment_peaks().items():
         if moment != "optimizer_step":
@@ -67,3 +68,10 @@ CASES: list[tuple[TraceSettings, float]] = [
 @pytest.mark.parametrize(("settings", "tolerance"), CASES)
 def test_the_closed_form_meets_the_trace(settings: TraceSettings, tolerance: float) -> None:
     assert estimated_peak(settings) == pytest.approx(traced_peak(settings), rel=tolerance)
+
+
+@pytest.mark.parametrize(("loss", "tolerance"), [("fused_linear", 0.001), ("chunked", 0.03)])
+def test_a_trained_head_gathers_its_gradient_from_chunks(loss: Any, tolerance: float) -> None:
+    config = {**WIDE, "vocab_size": 128256}
+    settings = replace(FULL, loss=loss)
+    assert estimated_peak(settings, config) == pytest.approx(traced_peak(settings, config), rel=tolerance)
