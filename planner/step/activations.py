@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.step.norms import square
-from planner.step.player import BOOLEAN, NotModelled, Player
+from planner.step.player import BOOLEAN, FLOAT32, NotModelled, Player
 from planner.step.tape import StorageClass, Value
 
 FUSED = frozenset({"silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_python_tanh", "sigmoid", "mish"})
@@ -46,7 +46,9 @@ def _gelu_new(player: Player, x: Value) -> Value:
     """0.5 x (1 + tanh(c (x + 0.044715 x ** 3))), each operation a tensor (NewGELUActivation)."""
     tape = player.tape
     half = tape.unary("0.5 x", x)
-    inner = tape.add("x + x ** 3", x, tape.unary("scaled cube", _cube(player, x)))
+    # Autocast takes powers in float32 (autocast_mode.h, AT_FORALL_FP32), which everything after inherits.
+    base = tape.cast(x, FLOAT32, "float32 copy for the power") if player.rules.autocast else x
+    inner = tape.add("x + x ** 3", x, tape.unary("scaled cube", _cube(player, base)))
     bent = tape.unary("tanh", tape.unary("scaled", inner), "result")
     return tape.multiply("activations", half, tape.unary("1 + tanh", bent))
 

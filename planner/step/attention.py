@@ -10,7 +10,7 @@ from planner.step.linear import linear
 from planner.step.litgpt import fused_projection
 from planner.step.norms import norm
 from planner.step.player import FLOAT32, NotModelled, Player
-from planner.step.sizes import TOKENS, Size
+from planner.step.sizes import TOKENS, S, Size
 from planner.step.tape import NOTHING, Value, moved
 
 
@@ -115,21 +115,36 @@ def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) 
     q, k = projected.query, projected.key
     rotary = block.rotary_dim or block.head_dim
     joined = rotary != block.head_dim or player.variant.joins_rotated
+    tables = _own_tables(player, rotary)
     if not joined:
-        projected.query, projected.key = rotate(player, q, width), rotate(player, k, width)
+        projected.query, projected.key = rotate(player, q, width, tables), rotate(player, k, width, tables)
     else:
-        projected.query = _partly(player, q, width, rotary, block.head_dim)
-        projected.key = _partly(player, k, width, rotary, block.head_dim)
+        projected.query = _partly(player, q, width, rotary, block.head_dim, tables)
+        projected.key = _partly(player, k, width, rotary, block.head_dim, tables)
     projected.contiguous = joined or (player.variant.rope in {"halves", "pairs"} or player.variant.litgpt_projection)
     tape.touch(q, k)
 
 
-def _partly(player: Player, value: Value, width: int, rotary: int, head_dim: int) -> Value:
+def _own_tables(player: Player, rotary: int) -> tuple[Value, ...]:
+    """Where neighbouring dimensions turn together, each layer repeats cos and sin for itself and keeps them.
+
+    GPT-J does so for every row and for q and k apart (repeat_interleave in their apply_rotary_pos_emb).
+    """
+    way = player.variant.rope
+    if way == "pairs":
+        return (player.tape.constant("cos, sin of pairs", TOKENS * (4 * rotary), player.rules.weights_width),)
+    if not player.variant.repeats_tables:
+        return ()
+    width = FLOAT32 if player.variant.float32_tables else player.rules.weights_width
+    return (player.tape.constant("cos, sin of pairs", S * (2 * rotary), width),)
+
+
+def _partly(player: Player, value: Value, width: int, rotary: int, head_dim: int, tables: tuple[Value, ...]) -> Value:
     """The first `rotary` dimensions of each head turn, the others pass; both are joined in a new tensor."""
     tape = player.tape
     turning = tape.slice("turning part", value, part_of(value, rotary, head_dim))
     passing = tape.slice("passing part", value, part_of(value, head_dim - rotary, head_dim))
-    turned = rotate(player, turning, width)
+    turned = rotate(player, turning, width, tables)
     return tape.concatenate("rotated heads", (turned, passing), value.elements)
 
 
@@ -138,14 +153,17 @@ def part_of(value: Value, part: int, whole: int) -> Size:
     return Size({monomial: coefficient * part // whole for monomial, coefficient in value.elements.terms})
 
 
-def rotate(player: Player, value: Value, width: int) -> Value:
-    """q cos + rotate_half(q) sin: keeps only cos and sin, which the whole model shares (apply_rotary_pos_emb)."""
+def rotate(player: Player, value: Value, width: int, tables: tuple[Value, ...] = ()) -> Value:
+    """q cos + rotate_half(q) sin: keeps only cos and sin, which the whole model shares (apply_rotary_pos_emb).
+
+    `tables` are those that a layer makes for itself.
+    """
     tape, way = player.tape, player.variant.rope
     wide = FLOAT32 if way in {"float32", "complex"} else width
     working = tuple(tape.temporary("RoPE products", value.elements, wide) for _ in range(2))
     out = tape.value("rotated heads", value.elements, wide, value.needs_gradient)
     tape.record(
-        "rope", out, reads=(value,), gradients=((value, True),),
+        "rope", out, reads=(value, *tables), saves=tables, gradients=((value, True),),
         forward_temporaries=working, backward_temporaries=working,
     )  # fmt: skip
     tape.add_work("rope", "elementwise", wide, NOTHING, moved(value, out) * 3, moved(value, out) * 3)

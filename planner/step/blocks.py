@@ -63,7 +63,8 @@ def _parallel(player: Player, block: Parallel, x: Value) -> Value:
 def sublayer(player: Player, block: Sublayer, x: Value, *, first: bool) -> Value:
     """x + post_norm(mixer(norm(x))), or norm(x + mixer(x)) in BERT's order."""
     tape = player.tape
-    inside = x if block.norm_after_residual else norm(player, block.norm, x)
+    read = tape.cast(x, player.rules.weights_width, "stream in the weights' dtype") if _wide(player) else x
+    inside = read if block.norm_after_residual else norm(player, block.norm, read)
     result = norm(player, block.post_norm, mixer(player, block.mixer, inside))
     if "residual" in player.variant.dropouts:
         result = player.dropout(result)
@@ -73,6 +74,10 @@ def sublayer(player: Player, block: Sublayer, x: Value, *, first: bool) -> Value
         result = scaled_by_number(player, result, wanted=True)
     total = tape.add("residual", x, result)
     return norm(player, block.norm, total) if block.norm_after_residual else total
+
+
+def _wide(player: Player) -> bool:
+    return player.variant.float32_stream
 
 
 __all__ = ["NotModelled", "Player", "layer", "mixer"]

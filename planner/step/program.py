@@ -27,7 +27,7 @@ from planner.step.linear import AUTOCAST_COPY, INT8_INPUT, linear
 from planner.step.litgpt import left_over
 from planner.step.loss import play_head
 from planner.step.norms import norm
-from planner.step.player import INDEX, Player
+from planner.step.player import FLOAT32, INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
 from planner.step.sizes import TOKENS, Monomial, S, Size, above, constant, product_of, rounded, values_for
@@ -340,7 +340,7 @@ def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live
 
     Where the first layer keeps its input for backward anyway, it is the same tensor.
     """
-    width = _stream_width(rules)
+    width = rules.weights_width
     live: Live = Counter()
     kept = bool(runs) and any(kind.what.endswith("layer input") for kind in runs[0].saved)
     if _transformed(spec) or not kept:
@@ -358,7 +358,7 @@ def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
     """
     if not (rules.has_adapters and rules.checkpoint_every > 0 and _transformed(spec)):
         return Counter()
-    return Counter({StorageClass("embedding output", TOKENS * (spec.hidden * _stream_width(rules)), "activations"): 1})
+    return Counter({StorageClass("embedding output", TOKENS * (spec.hidden * rules.weights_width), "activations"): 1})
 
 
 def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
@@ -366,7 +366,7 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
     wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
-    x = tape.value("embedding output", TOKENS * spec.embeddings[0].shape[1], _stream_width(rules), wants)
+    x = tape.value("embedding output", TOKENS * spec.embeddings[0].shape[1], rules.weights_width, wants)
     y = tape.unary("scaled embedding", x) if variant.embedding_scale else x
     for module in spec.text.before:
         if module.kind == "linear":
@@ -473,7 +473,7 @@ def _layer_profile(
 ) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live]:
     tape = Tape(rules.on_processor)
     player = Player(tape, rules, role.trained, variant)
-    x = tape.value("layer input", TOKENS * hidden, _stream_width(rules), role.input_gradient)
+    x = tape.value("layer input", TOKENS * hidden, _stream_width(rules, variant), role.input_gradient)
     y = play_layer(player, layer, x)
     kept: Live = Counter()
     if checkpointed:
@@ -547,7 +547,10 @@ def _as_activations(live: Live) -> Live:
     return Counter({StorageClass(CHECKPOINT + kind.what, kind.bytes, "activations"): n for kind, n in live.items()})
 
 
-def _stream_width(rules: StepRules) -> int:
+def _stream_width(rules: StepRules, variant: Variant) -> int:
+    """Bytes of an element of the residual stream between layers."""
+    if variant.float32_stream:
+        return FLOAT32
     return rules.weights_width
 
 
@@ -586,10 +589,12 @@ def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, Bl
     trained = rules.trains_base
     player = Player(tape, rules, trained, variant_of(spec, rules.framework))
     reached = reached and not (rules.method == "freeze" and rules.trainable_layers == 0)
-    x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules), reached)
+    x = tape.value("last hidden states", TOKENS * spec.hidden, _stream_width(rules, player.variant), reached)
     hidden = x
     for module in spec.text.after:
         hidden = norm(player, module, hidden) if module.kind.endswith("norm") else linear(player, module, hidden)
+    if player.variant.float32_stream:
+        hidden = tape.cast(hidden, rules.weights_width, "last hidden states in the weights' dtype")
     hidden = _transform(player, spec, hidden)
     loss = play_head(player, spec, hidden)
     return tape, simulate(tape, (x,), (loss,), accumulate=_frees_gradients(rules))

@@ -128,7 +128,8 @@ def _backward(
     pending = dict(saved_by)
     flow = _GradientFlow(tape)
     for value in outputs:
-        flow.arrive(value, flow.new(value))
+        if value.needs_gradient:
+            flow.arrive(value, flow.new(value))
     parameter_gradients: Live = Counter()
     instants: list[Instant] = []
     alive = {s for s in alive if pending.get(s)}

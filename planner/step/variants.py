@@ -26,24 +26,26 @@ Scores = Literal["standard", "float32", "alibi", "bias", "flat", "sinks"]
 class Variant:
     """One class's ways.
 
-    `rms`: the norm's weight multiplies the narrowed ("narrow"), the float32 normalised input ("wide"), as 1 + weight in
-    float32 ("unit_offset") or as a float32 copy ("float32_weight"). `layer_norm`: one fused operation, the same on a
-    float32 copy, or in single steps. `rope`: rotate_half in the input's dtype or in float32, products of halves, of
-    pairs, or complex numbers. `norm_place`: QK norms follow each
-    projection, all of them, or RoPE. `sdpa`: the class can use fused attention; if
-    not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, or in slices.
-    `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
+    Norms. `rms`: the norm's weight multiplies the narrowed ("narrow") or the float32 normalised input ("wide"), as
+    1 + weight in float32 ("unit_offset") or as a float32 copy ("float32_weight"). `layer_norm`: one fused operation,
+    the same on a float32 copy, or in single steps. `norm_place`: QK norms follow each projection, all of them, or RoPE.
+
+    Attention. `rope`: rotate_half in the input's dtype or in float32, products of halves, of pairs, or complex numbers.
+    `float32_tables`: cos and sin stay in float32; `repeats_tables`: each layer repeats them for itself; `rope_kinds`:
+    how many pairs of them the model makes. `joins_rotated`: heads are joined with what did not turn, even when nothing
+    is left over. `sdpa`: the class can use fused attention; if not, it computes `scores` in its own way. `split`: a
+    fused projection is cut by one operation, in slices, or by index. `repeats_heads`: fewer key and value heads are
+    repeated, or seen by a kernel as groups; if not, no fused kernel takes them. `copies_groups`: keys and values are
+    copied for every query head before any kernel. `litgpt_projection`: one product makes q, k and v, and RoPE's result
+    is joined head by head.
+
+    Experts. `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
     `clamped_gate`: experts clamp gate and up. `loops_over_experts`: the class has no grouped product.
-    `residual_scale`: each branch is multiplied by a number before it is added. `embedding_scale`: so is the embedding,
-    `branch_scale`: so is what each of several parallel branches reads.
-    `repeats_heads`: fewer key and value heads are repeated, or seen by a kernel as groups; if not, no fused kernel
-    takes them.
-    `float32_tables`: cos and sin stay in float32; `rope_kinds`: how many pairs of them the model makes.
-    `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its memory, to the
-    layer's end. `copies_groups`: keys and values are copied for every query head before any kernel.
-    `joins_rotated`: heads are joined with what did not turn, even when nothing is left over.
-    `litgpt_projection`: one product makes q, k and v, and RoPE's result is joined head by head. `dropouts` comes from
-    the model's own config.
+
+    The stream. `residual_scale`: each branch is multiplied by a number before it is added; `embedding_scale`: so is the
+    embedding; `branch_scale`: so is what each of several parallel branches reads. `float32_stream`: the residual is
+    kept in float32. `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its
+    memory, to the layer's end. `dropouts` comes from the model's own config.
     """
 
     rms: Rms = "narrow"
@@ -60,8 +62,10 @@ class Variant:
     residual_scale: bool = False
     embedding_scale: bool = False
     branch_scale: bool = False
+    float32_stream: bool = False
     repeats_heads: bool = True
     float32_tables: bool = False
+    repeats_tables: bool = False
     rope_kinds: int = 1
     holds_branch: Literal["nothing", "result", "both"] = "nothing"
     copies_groups: bool = False
@@ -71,7 +75,8 @@ class Variant:
 
 
 LLAMA = Variant()
-_FLOAT32_ROPE = Variant(rope="float32", float32_tables=True)
+_FLOAT32_ROPE = Variant(rope="float32", float32_tables=True, repeats_tables=True)
+_GLM = Variant(repeats_tables=True)
 _GPT2 = Variant(holds_branch="result")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset")
@@ -85,6 +90,8 @@ _OLMO2 = Variant(rms="wide", rope="float32", float32_tables=True)
 _COHERE = Variant(layer_norm="steps", rope="float32", norm_place="after_projections")
 
 VARIANTS: dict[str, Variant] = {
+    "glm": _GLM,
+    "glm4": _GLM,
     "gpt2": _GPT2,
     "gpt_bigcode": _GPT2,
     "stablelm": Variant(holds_branch="both", norm_place="after_projections"),
@@ -119,7 +126,9 @@ VARIANTS: dict[str, Variant] = {
     "granitemoe": _GRANITE,
     "granitemoehybrid": _GRANITE,
     "ernie4_5": _FLOAT32_ROPE,
-    "ernie4_5_moe": Variant(rope="float32", float32_tables=True, router="ernie", shared_first=True),
+    "ernie4_5_moe": Variant(
+        rope="float32", float32_tables=True, repeats_tables=True, router="ernie", shared_first=True
+    ),
     "hunyuan_v1_dense": Variant(norm_place="after_rope"),
     "hunyuan_v1_moe": Variant(norm_place="after_rope", router="softmax_float32", shared_first=True),
     "phimoe": Variant(router="sparsemixer"),
@@ -147,6 +156,9 @@ VARIANTS: dict[str, Variant] = {
     "lfm2_moe": Variant(router="sigmoid_narrow"),
     "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax", clamped_gate=True),
     "falcon_h1": Variant(embedding_scale=True, branch_scale=True),
+    "mamba": Variant(float32_stream=True),
+    "mamba2": Variant(float32_stream=True),
+    "falcon_mamba": Variant(float32_stream=True),
     "jamba": Variant(router="softmax_narrowed"),
     "dbrx": Variant(router="softmax_narrowed", loops_over_experts=True),
 }

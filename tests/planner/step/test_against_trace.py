@@ -32,7 +32,7 @@ RECURRENT = ("lfm2", "qwen3_next", "bamba", "granitemoehybrid")
 NO_ADAPTERS_BY_NAME = ("mamba2", "falcon_h1", "phimoe")
 """PEFT refuses "all-linear" on them; the program says so too (test_adapters.py)."""
 
-PERCENT = {"gpt_neo": 2.0, "bloom": 1.5, "mpt": 2.0, "gemma3_text": 1.0, "mamba2": 3.5, "falcon_h1": 2.0}
+PERCENT = {"gpt_neo": 2.0, "bloom": 1.5, "mpt": 2.0, "gemma3_text": 1.0, "mamba2": 3.0, "falcon_h1": 2.0}
 """Where more than 1 % is allowed: masks of a few MiB and einsum's scratch stand out in models this small."""
 
 
@@ -105,7 +105,7 @@ def test_models_without_adapters_by_name_agree(model_type: str, checkpointing: s
 @pytest.mark.parametrize("model_type", ["mamba", "falcon_mamba"])
 def test_the_step_by_step_scan_agrees_but_for_one_sum_in_place(model_type: str) -> None:
     # The trace adds gradients of single positions out of place, a GPU in place (planner/step/recurrent.py).
-    assert -8.0 <= difference(model_type, "full", "none", 64, 2) <= 1.0
+    assert -10.0 <= difference(model_type, "full", "none", 64, 2) <= 1.0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,4 +116,5 @@ def test_a_sequence_longer_than_the_window_agrees(model_type: str, attention: Li
     kernel: Literal["fused", "eager"] = "fused" if attention == "sdpa" else "eager"
     rules = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel=kernel)
     traced = traced_bytes(config, "full", "none", sequence, attention=attention)
-    assert peak_bytes(config, rules, sequence) == pytest.approx(traced, rel=0.01)
+    # Eager attention copies a single key head where several rows are trained; the trace's one row is only seen.
+    assert peak_bytes(config, rules, sequence) == pytest.approx(traced, rel=0.015)

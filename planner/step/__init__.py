@@ -1,0 +1,13 @@
+"""One training step as a program of storages and work, from the shapes of a model and the rules of a run.
+
+`compile_step` (program.py) plays each layer's forward pass on a tape, in the order of the library's own code, and then
+backward over it, and keeps the instants that can be the highest for any batch, sequence length and rank:
+
+* sizes.py: polynomials in batch, sequence and rank; tape.py: operations and what they keep; simulate.py: what lives.
+* rules.py: the run's categorical settings; variants.py: how model classes differ; adapters.py: what PEFT adapts.
+* blocks.py: a layer from its mixers; linear.py, norms.py, activations.py, attention.py, kernels.py, latent.py,
+  feed_forward.py, experts.py, recurrent.py: one place for each of them; loss.py: the head and the loss.
+
+tests/planner/step/test_against_trace.py holds the programs of some seventy model types to traces of the real classes.
+A block without a program raises NotModelled, which names it.
+"""
