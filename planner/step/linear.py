@@ -150,9 +150,8 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
     """base + B(A(dropout(x))) * scaling, as peft/tuners/lora/layer.py Linear.forward: x is cast to A's dtype first."""
     tape, rules = player.tape, player.rules
     width = rules.adapter_width
-    source = tape.cast(x, width, "adapter's copy of its input")
-    if rules.dropout:
-        source = player.dropout(source)
+    copy = tape.cast(x, width, "adapter's copy of its input")
+    source = player.dropout(copy) if rules.dropout else copy
     low = low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     if rules.method == "dora":
         _dora_norm(player, module)
@@ -162,6 +161,7 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
     else:
         extra = tape.elementwise("scaling", (high,), what="scaled adapter output")
     total = tape.add("base + adapter", base, extra)
+    tape.touch(copy)
     return tape.cast(total, base.width, "result in the base's dtype")
 
 

@@ -351,12 +351,12 @@ def _held_embedding(spec: ModelSpec, rules: StepRules, runs: list[_Run]) -> Live
 
 
 def _required_embedding(spec: ModelSpec, rules: StepRules) -> Live:
-    """With adapters and checkpoints the embedding's output is a leaf that gets a gradient: it lives through backward.
+    """With checkpoints and a frozen table the embedding's output is a leaf that gets a gradient, and so lives on.
 
     Source: transformers modeling_utils.enable_input_require_grads. It is the first layer's checkpoint where nothing
     stands between the two.
     """
-    if not (rules.has_adapters and rules.checkpoint_every > 0 and _transformed(spec)):
+    if not (not rules.trains_base and rules.checkpoint_every > 0 and _transformed(spec)):
         return Counter()
     return Counter({StorageClass("embedding output", TOKENS * (spec.hidden * rules.weights_width), "activations"): 1})
 
@@ -365,7 +365,7 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     """What happens to the embedding before the first layer: scale, a projection (OPT 350M), norms, dropout."""
     tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
-    wants = rules.trains_base or (rules.has_adapters and rules.checkpoint_every > 0)
+    wants = rules.trains_base or (not rules.trains_base and rules.checkpoint_every > 0)
     x = tape.value("embedding output", TOKENS * spec.embeddings[0].shape[1], rules.weights_width, wants)
     y = tape.unary("scaled embedding", x) if variant.embedding_scale else x
     for module in spec.text.before:
@@ -456,11 +456,12 @@ def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iter
         if count:
             yield _Role(trained=False, input_gradient=True), count
         return
+    # With checkpoints the library makes every layer's input want a gradient, frozen layers' too.
     frozen = min(count, max(0, first_trained - start))
     if frozen:
-        yield _Role(trained=False, input_gradient=False), frozen
+        yield _Role(trained=False, input_gradient=checkpointed), frozen
     trained = count - frozen
-    if trained and start + frozen == first_trained:
+    if trained and start + frozen == first_trained and not checkpointed:
         yield _Role(trained=True, input_gradient=False), 1
         trained -= 1
     if trained:

@@ -5,6 +5,7 @@ Compared is the highest instant of activations, gradients and everything in flig
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -106,6 +107,34 @@ def test_models_without_adapters_by_name_agree(model_type: str, checkpointing: s
 def test_the_step_by_step_scan_agrees_but_for_one_sum_in_place(model_type: str) -> None:
     # The trace adds gradients of single positions out of place, a GPU in place (planner/step/recurrent.py).
     assert -10.0 <= difference(model_type, "full", "none", 64, 2) <= 1.0
+
+
+RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "freeze": ({"method": "freeze", "trainable_layers": 2}, {"trainable_layers": 2}),
+    "adapters' dropout": ({"method": "lora", "dropout": True}, {"lora_dropout": 0.05}),
+    "autocast": (
+        {"method": "full", "weights_dtype": "float32", "gradient_dtype": "float32"},
+        {"weights_dtype": "float32", "compute_dtype": "bfloat16"},
+    ),
+    "two micro-batches": ({"method": "full", "accumulate": True}, {"gradient_accumulation_steps": 2}),
+    "eager": ({"method": "full", "kernel": "eager"}, {"attention": "eager"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_other_runs_agree(model_type: str, run: str, checkpointing: Literal["none", "full"]) -> None:
+    changes, settings = RUNS[run]
+    config = reduced_config(model_type)
+    rules = replace(
+        StepRules("full", "bfloat16", "bfloat16", "bfloat16", checkpointing=checkpointing),
+        checkpoint_every=int(checkpointing == "full"),
+        **changes,
+    )
+    traced = traced_bytes(config, rules.method, checkpointing, 1024, **settings)
+    assert peak_bytes(config, rules, 1024) == pytest.approx(traced, rel=0.03)
 
 
 @pytest.mark.filterwarnings("ignore")
