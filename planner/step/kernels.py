@@ -304,7 +304,9 @@ def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         k = _repeated(player, k, heads, heads.width, constant(1))
         v = _repeated(player, v, heads, heads.value_width, constant(1))
     masked = _masked_scores(player, q, k, heads)
-    wide = player.tape.cast(masked, FLOAT32, "float32 scores")
+    # GPT-2 and BERT leave the softmax in the model's dtype; autocast takes it up all the same.
+    narrow = way == "narrow" and not player.rules.autocast
+    wide = masked if narrow else player.tape.cast(masked, FLOAT32, "float32 scores")
     weights = player.tape.unary("attention weights", wide, "result")
     weights = player.tape.cast(weights, dtype, "attention weights")
     player.tape.touch(masked)

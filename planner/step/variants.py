@@ -19,7 +19,7 @@ Router = Literal[
     "softmax", "softmax_divided", "softmax_narrowed", "topk_softmax", "topk_softmax_wide", "sigmoid", "sigmoid_narrow",
     "sigmoid_float32", "softmax_float32", "ernie", "sparsemixer",
 ]  # fmt: skip
-Scores = Literal["standard", "float32", "alibi", "bias", "flat", "sinks"]
+Scores = Literal["standard", "narrow", "float32", "alibi", "bias", "flat", "sinks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,9 @@ class Variant:
 
 LLAMA = Variant()
 _FLOAT32_ROPE = Variant(rope="float32", float32_tables=True, repeats_tables=True)
+_BERT = Variant(scores="narrow")
 _GLM = Variant(repeats_tables=True)
-_GPT2 = Variant(holds_branch="result")
+_GPT2 = Variant(holds_branch="result", scores="narrow")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset")
 _GEMMA3 = Variant(rms="unit_offset", rope_kinds=2, norm_place="after_projections")
@@ -90,10 +91,13 @@ _OLMO2 = Variant(rms="wide", rope="float32", float32_tables=True)
 _COHERE = Variant(layer_norm="steps", rope="float32", norm_place="after_projections")
 
 VARIANTS: dict[str, Variant] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
     "glm": _GLM,
     "glm4": _GLM,
     "gpt2": _GPT2,
-    "gpt_bigcode": _GPT2,
+    "gpt_bigcode": Variant(holds_branch="result"),
     "stablelm": Variant(holds_branch="both", norm_place="after_projections"),
     "gptj": Variant(rope="pairs", sdpa=False, scores="float32"),
     "gpt_neo": Variant(sdpa=False, scores="float32", holds_branch="result"),
