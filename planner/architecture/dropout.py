@@ -78,9 +78,11 @@ PLACES: dict[str, Fields] = {
 def dropouts_of(config: Config, model_type: str) -> frozenset[DropoutPlace]:
     """The places where training drops something. A field that is no number counts as the class's default."""
     fields = PLACES.get(model_type, _OTHERS)
-    return frozenset(place for place, (name, default) in fields.items() if _probability(config, name, default) > 0)
+    return frozenset(place for place, (name, default) in fields.items() if _drops(config.values.get(name), default))
 
 
-def _probability(config: Config, name: str, default: float) -> float:
-    value = config.values.get(name, default)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+def _drops(value: object, default: float) -> bool:
+    """Whether a probability is above 0; it is compared as it is, since a hostile integer has no float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default > 0
+    return value > 0
