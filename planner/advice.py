@@ -144,7 +144,7 @@ def _levers(evaluation: Evaluation) -> Iterator[Lever]:
         )
     yield from _optimizer_levers(evaluation)
     yield from _method_levers(evaluation)
-    if rules.kernel != "fused":
+    if rules.kernel in {"eager", "math"}:
         yield Lever(
             "SDPA attention", _run(attention="sdpa"), "A fused kernel keeps no score matrix, where the device has one."
         )

@@ -7,7 +7,7 @@ from planner.step.rules import Kernel
 
 
 def attention_kernel(device: DeviceProfile, requested: str, *, masked: bool) -> tuple[Kernel, str]:
-    """The kernel and the reason: `fused` keeps no score matrix, `math` and `eager` keep it.
+    """The kernel and the reason: `fused` and `flash` keep no score matrix, `math` and `eager` keep it.
 
     Args:
         device: its `supports` say what PyTorch's scaled_dot_product_attention and FlashAttention 2 do there.
@@ -18,7 +18,7 @@ def attention_kernel(device: DeviceProfile, requested: str, *, masked: bool) -> 
         return "eager", "eager attention was asked for: it keeps the score matrix"
     flash = device.supports.flash_attention_2
     if requested == "flash_attention" and flash:
-        return "fused", f"FlashAttention 2 runs on {device.name}"
+        return "flash", f"FlashAttention 2 runs on {device.name}"
     kernel, why = _sdpa(device, masked=masked)
     if requested == "flash_attention":
         return kernel, f"FlashAttention 2 does not run on {device.name} ({device.architecture}), planned as sdpa: {why}"
