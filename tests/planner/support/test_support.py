@@ -151,7 +151,7 @@ def test_every_statement_names_its_source() -> None:
         ("sm_89", "sdpa", True, "fused"),
         ("sm_89", "flash_attention", False, "flash"),
         ("sm_75", "sdpa", False, "fused"),
-        ("sm_75", "flash_attention", False, "flash"),
+        ("sm_75", "flash_attention", False, "fused"),
         ("sm_89", "eager", False, "eager"),
         ("apple-m3", "sdpa", False, "math"),
         ("apple-m3", "flash_attention", False, "math"),
