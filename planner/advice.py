@@ -17,7 +17,7 @@ from planner.support import runs_fused_loss
 from planner.units import format_bytes, format_count
 
 SHOWN: Final = 12
-WORKS: Final = ("fits", "tight")
+RUNS: Final = ("fits", "tight")
 LADDER: Final = (
     "Qwen/Qwen3-32B",
     "Qwen/Qwen3-14B",
@@ -61,7 +61,7 @@ def advise(request: EstimateRequest, evaluation: Evaluation) -> list[Advice]:
     """
     document = request.model_dump(mode="json", exclude_unset=True)
     singles = [found for lever in _levers(evaluation) if (found := _weighed(document, evaluation, lever))]
-    if evaluation.verdict in WORKS:
+    if evaluation.verdict in RUNS:
         return _ranked(singles)[:SHOWN]
     rescue = [] if any(a.makes_it_fit for a in singles) else _combined(document, evaluation)
     if not rescue and not any(a.makes_it_fit for a in singles):
@@ -91,13 +91,13 @@ def _try(document: dict[str, Any], base: Evaluation, change: dict[str, Any]) -> 
 def _advice(base: Evaluation, found: Evaluation, lever: Lever) -> Advice:
     saved = base.ledger.required_bytes - found.ledger.required_bytes
     elsewhere = "machine" in lever.change or saved > 0
-    why = lever.why if elsewhere else f"Saves nothing here: {_peak_words(found)} sets the peak."
+    why = lever.why if elsewhere else f"Saves nothing here: with it {_peak_words(found)} sets the peak."
     return Advice(
         title=lever.title,
         change=lever.change,
         bytes_saved=saved,
         time_factor=_time_factor(base, found),
-        makes_it_fit=found.verdict in WORKS and base.verdict not in WORKS,
+        makes_it_fit=found.verdict == "fits" and base.verdict != "fits",
         why=why,
         verdict=found.verdict,
     )
@@ -246,7 +246,7 @@ def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
             titles.append(title)
             change = merge_patch(change, step) if None not in _leaves(step) else _joined(change, step)
             found = _try(document, base, change)
-            if found is not None and found.verdict in WORKS:
+            if found is not None and found.verdict == "fits":
                 lever = Lever(" + ".join(titles), change, "The smallest change of the run that makes it a yes.")
                 return [_advice(base, found, lever)]
     return []
@@ -343,7 +343,7 @@ def _evaluate_other(
         result = evaluate(changed, read_config(candidate.config), base.plan.machine)
     except (PlanError, NotModelledError, ValueError):
         return None
-    return result if result.verdict in WORKS else None
+    return result if result.verdict == "fits" else None
 
 
 def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | None:
@@ -354,7 +354,7 @@ def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | Non
             "machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None}
         }
         result = _on_device(document, change, base)
-        if result is not None and result.verdict in WORKS:
+        if result is not None and result.verdict == "fits":
             usable = format_bytes(result.plan.machine.usable_bytes)
             why = f"The smallest device of the catalogue that holds it: {usable} usable."
             return _advice(base, result, Lever(f"The same run on 1 x {profile.display_name}", change, why))
@@ -385,13 +385,13 @@ def _cluster(document: dict[str, Any], base: Evaluation) -> Advice | None:
         for size in CLUSTER_SIZES:
             change = _cluster_change(name, size)
             result = _on_device(document, change, base)
-            if result is None or result.verdict not in WORKS:
+            if result is None or result.verdict != "fits":
                 continue
             if best is None or size < best[0]:
                 title = f"{size} x {result.plan.machine.device.display_name} with ZeRO-3"
                 best = (
                     size,
-                    _advice(base, result, Lever(title, change, "The smallest group of these devices that holds it.")),
+                    _advice(base, result, Lever(title, change, "The smallest group of large devices that holds it.")),
                 )
             break
     return None if best is None else best[1]

@@ -66,8 +66,8 @@ _TERMS: Final = {
     ),
     "fragmentation": TermSource(
         "reserved but not allocated at the peak",
-        "prior: 7 % of allocated (native), 1/64 (expandable), 10 % (CPU resident); FSDP's other streams' pools",
-        "low end of published reserved / allocated ratios; own CPU measurement",
+        "prior: 7 % of allocated (native), 1/64 (expandable); CPU: what the C library keeps; FSDP's other streams' pools",
+        "low end of published reserved / allocated ratios; planner/memory/processor.py, own CPU measurements",
     ),
     "outside_allocator": TermSource(
         "driver context, kernels, libraries",

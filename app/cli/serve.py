@@ -14,10 +14,17 @@ On any address but a loopback one, the page calls this machine "this server" and
 Settings come from TRAINFIT_* variables as well; a flag wins."""
 
 
+def port_number(text: str) -> int:
+    """A port that a socket can have."""
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a port from 0 to 65535")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to listen and where to store."""
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: 8000)")
+    parser.add_argument("--port", type=port_number, help="port to listen on, 0 for a free one (default: 8000)")
     parser.add_argument("--data-dir", type=Path, help="folder for what is stored")
 
 

@@ -199,7 +199,14 @@ def low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) 
     out = tape.value("adapter activations", elements, width, True)
     gradient = StorageClass("gradient of adapters", weight * width, "gradients")
     tape.record(
-        name, out, reads=(x,), saves=(x,), gradients=((x, True),), weight_gradient=(gradient,), saves_parameter=True
+        name,
+        out,
+        reads=(x,),
+        saves=(x,),
+        gradients=((x, True),),
+        weight_gradient=(gradient,),
+        saves_parameter=True,
+        keep_recomputed=True,
     )
     flops = weight * TOKENS * 2
     through = moved(x, out) + weight * width
