@@ -32,8 +32,8 @@ def answer_text(answer: Answer, console: Console) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _wrapped(text: str, console: Console, indent: str = "  ", hanging: str = "") -> str:
-    return textwrap.fill(text, console.width, initial_indent=indent, subsequent_indent=indent + hanging)
+def _wrapped(text: str, console: Console, indent: str = "  ") -> str:
+    return textwrap.fill(text, console.width, initial_indent=indent, subsequent_indent=" " * len(indent))
 
 
 def _verdict(answer: Answer, console: Console) -> Iterator[str]:
@@ -42,7 +42,7 @@ def _verdict(answer: Answer, console: Console) -> Iterator[str]:
     yield console.paint(_wrapped(answer.summary, console), "bold")
     if answer.verdict != "fits":
         for reason in answer.reasons:
-            yield _wrapped(reason.message, console, "  · ", "")
+            yield _wrapped(reason.message, console, "  · ")
 
 
 def _capacity(memory: Memory, console: Console) -> Iterator[str]:
