@@ -341,10 +341,11 @@ class Difference(_Open):
 
 
 class Evidence(_Open):
-    """Which tiers of evidence stand behind the answer."""
+    """Which tiers of evidence stand behind the answer; `notes` say what was built and traced."""
 
     tier: Tier = "estimate"
     differences: list[Difference] = []
+    notes: list[str] = []
 
 
 _ESTIMATED = Evidence()

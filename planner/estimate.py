@@ -86,7 +86,7 @@ def estimate(request: EstimateRequest, *, config: Mapping[str, Any], machine: Ma
     except NotModelledError as error:
         reason = Reason(code=error.code, field=error.field, message=str(error))
         return _not_modelled(request, sha256, _parameters(spec, None), reason)
-    return _answer(request, sha256, evaluation, advice=advice)
+    return answer_of(request, sha256, evaluation, advice=advice)
 
 
 def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters | None, reason: Reason) -> Answer:
@@ -104,7 +104,8 @@ def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters 
     )
 
 
-def _answer(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
+def answer_of(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
+    """The contract's answer to an evaluated request."""
     plan = evaluation.plan
     return Answer(
         estimator_version=ESTIMATOR_VERSION,

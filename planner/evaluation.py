@@ -53,8 +53,13 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
         ledger = build(plan)
     except NotModelled as error:
         raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
+    return weigh(plan, ledger)
+
+
+def weigh(plan: Plan, ledger: Ledger) -> Evaluation:
+    """What a ledger means for its plan: verdict, reasons, interval and time."""
     interval = interval_of(ledger.required_bytes)
-    software = tuple(support_for(machine.device, plan.needs))
+    software = tuple(support_for(plan.machine.device, plan.needs))
     reasons = _reasons(plan, ledger, software)
     time, warnings = _time(plan, ledger)
     return Evaluation(
@@ -169,4 +174,4 @@ def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]
         return None, ("no time: the plan is beyond what 64-bit numbers hold",)
 
 
-__all__ = ["Evaluation", "evaluate", "host_peak_bytes", "interval_of", "optimizer_choice"]
+__all__ = ["Evaluation", "evaluate", "host_peak_bytes", "interval_of", "optimizer_choice", "weigh"]

@@ -14,7 +14,8 @@ from planner.verify.quantised import adapt_as_bitsandbytes, quantise
 from planner.verify.settings import TraceSettings
 from planner.verify.target import FLASH_NAME
 
-DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+# Where a config has several they agree, but for LongCat-Flash: `num_layers` counts its modules, each of two attentions.
+DEPTH_NAMES = ("num_layers", "num_hidden_layers", "n_layer", "n_layers")
 
 
 def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
