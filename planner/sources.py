@@ -66,7 +66,7 @@ _TERMS: Final = {
     ),
     "fragmentation": TermSource(
         "reserved but not allocated at the peak",
-        "prior: 7 % of allocated (native), 1/64 (expandable); CPU: what the C library keeps; FSDP: other streams' pools",
+        "prior: 7 % of allocated (native), 1/64 (expandable); CPU: what the C library keeps; FSDP: others' pools",
         "low end of published reserved / allocated ratios; planner/memory/processor.py, own CPU measurements",
     ),
     "outside_allocator": TermSource(
