@@ -15,6 +15,8 @@ COPY app app
 COPY templates templates
 COPY static static
 COPY docs/methodology.md docs/methodology.md
+COPY docs/accuracy.md docs/accuracy.md
+COPY docs/glossary.md docs/glossary.md
 RUN python -m venv /opt/trainfit
 ENV PIP_NO_CACHE_DIR=1
 RUN <<'SCRIPT'

@@ -157,7 +157,6 @@ def _clamped_gate(player: Player, both: Value, half: Size) -> Value:
 
 def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows: Size, outputs: int) -> Value:
     tape, rules = player.tape, player.rules
-    module = _as_allocated(player, block, module)
     source = tape.cast(x, rules.compute_width, "autocast of tokens by expert") if rules.autocast else x
     copies = weight_copies(player, module, trained=player.trains_base, wanted=x.needs_gradient or player.trains_base)
     adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
@@ -188,16 +187,6 @@ def _expert_by_expert(player: Player, module: Module) -> tuple[StorageClass, ...
         return ()
     size, width = constant(module.weight_elements), player.rules.weights_width
     return (player.tape.temporary("gradient of one expert in the whole", size, width),)
-
-
-def _as_allocated(player: Player, block: Moe, module: Module) -> Module:
-    """The stacked gate_up_proj of LongCat-Flash has rows for the zero experts too, which no token ever uses.
-
-    Source: models/longcat_flash/modeling_longcat_flash.py LongcatFlashExperts.__init__ (total_experts).
-    """
-    if not (player.variant.loops_over_experts and block.zero_experts and module.name.endswith("gate_up_proj")):
-        return module
-    return replace(module, shape=(block.expert_count + block.zero_experts, *module.shape[1:]))
 
 
 def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:

@@ -104,7 +104,7 @@ def test_13_fused_experts_are_not_quantised() -> None:
 
 
 def test_13_attention_targets_leave_the_experts_without_adapters() -> None:
-    """All-linear reaches stacked experts in PEFT 0.21 for this family (ADR 8); naming modules does not."""
+    """All-linear reaches stacked experts in PEFT 0.21 for this family (ADR 7); naming modules does not."""
     everything = ask(QWEN_MOE, method="lora")
     attention = ask(QWEN_MOE, method="lora", lora={"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]})
     assert everything.parameters is not None
