@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 MOST_LAYERS_TRACED_WHOLE = 96
 """About 20 s at a sixth of a second a layer; the layers of every published model that have a pattern need fewer."""
-SHALLOWEST = 4
 LONGEST_PERIOD = 64
 
 
@@ -23,7 +22,7 @@ class Depths:
 def pattern(layers: Sequence[object]) -> tuple[int, int]:
     """(prefix, period) with the smallest sum, such that behind the prefix each layer is like the one a period before.
 
-    `layers` holds what makes a layer alike another. A single layer is a pattern: prefix 0, period 1.
+    `layers` holds what makes a layer alike another.
     """
     count = len(layers)
     best = (count, 1)
@@ -40,14 +39,14 @@ def depths(layers: Sequence[object], *, trained_from_the_end: int = 0, checkpoin
     """The depths to trace; None when there is no pattern and too many layers to trace them all.
 
     Each half of the shallow depth has to hold what stands at its end (the prefix in front, the trained layers of
-    `freeze` behind) and one whole period more, whose first block is not the model's first (`extend`). Where every n-th
-    layer is checkpointed, the pattern repeats after the least common multiple.
+    `freeze` behind) and one whole period (`extend`). Where every n-th layer is checkpointed, the pattern repeats after
+    the least common multiple.
     """
     count = len(layers)
     prefix, period = pattern(layers)
     period = math.lcm(period, checkpoint_every)
     trained = trained_from_the_end if trained_from_the_end < count else 0
-    needed = max(SHALLOWEST, 2 * (max(prefix, trained, 1) + period))
+    needed = 2 * (max(prefix, trained) + period)
     shallow = needed + (count - needed) % period
     if shallow + period < count:
         return Depths(shallow, shallow + period)

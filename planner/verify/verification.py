@@ -71,11 +71,7 @@ def findings(evaluation: Evaluation, request: EstimateRequest, config: Mapping[s
     """
     plan = evaluation.plan
     settings, usable = settings_for(plan, request.run), buildable(config)
-    chosen = depths(
-        layer_numbers(plan.spec),
-        trained_from_the_end=settings.trainable_layers if settings.method == "freeze" else 0,
-        checkpoint_every=settings.checkpoint_every if settings.activation_checkpointing != "none" else 1,
-    )
+    chosen = chosen_depths(plan.spec, settings)
     if chosen is None:
         what = f"its {plan.spec.text.layer_count} layers follow no pattern and are too many to trace one by one"
         raise NotVerifiable("model.config", what)
@@ -87,6 +83,15 @@ def findings(evaluation: Evaluation, request: EstimateRequest, config: Mapping[s
         raise
     except Exception as error:
         raise NotVerifiable("model", f"the library's code can't be traced: {place_and_message(error)}") from error
+
+
+def chosen_depths(spec: ModelSpec, settings: TraceSettings) -> Depths | None:
+    """The depths to trace for this model and run; None when there are too many layers."""
+    return depths(
+        layer_numbers(spec),
+        trained_from_the_end=settings.trainable_layers if settings.method == "freeze" else 0,
+        checkpoint_every=settings.checkpoint_every if settings.activation_checkpointing != "none" else 1,
+    )
 
 
 def layer_numbers(spec: ModelSpec) -> list[int]:
