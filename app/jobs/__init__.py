@@ -1,0 +1,1 @@
+"""Everything that runs in a process of its own. No other room starts one."""
