@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, estimates, health
+from app.api import catalog, estimates, health, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.guard import Guard, is_loopback
+from app.pace import Pace
 from app.plans import Plans
 from app.problems import Problem, from_parameters
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
-from app.web import pages
+from app.web import pages, verification
 from app.web.configs import ConfigStore
 
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
@@ -43,16 +47,19 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        lifespan=_lifespan,
     )
     application.state.plans = plans or Plans(settings)
     application.state.configs = ConfigStore(settings.data_dir / "configs")
+    application.state.pace = None if is_loopback(settings.host) else Pace()
     application.state.site = pages.Site(
         product_version(), "This machine" if is_loopback(settings.host) else "This server", settings.local_directories
     )
     application.include_router(health.router)
-    for router in (estimates.router, catalog.router):
+    for router in (estimates.router, verifications.router, catalog.router):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)
+    application.include_router(verification.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     _answer_errors(application)
     application.add_middleware(HotRoute)
@@ -63,6 +70,13 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         allowed_hosts=settings.allowed_hosts,
     )
     return application
+
+
+@asynccontextmanager
+async def _lifespan(application: FastAPI) -> AsyncGenerator[None]:
+    """Processes that requests started end with the server."""
+    yield
+    await run_in_threadpool(application.state.plans.close)
 
 
 class _Static(StaticFiles):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ from planner.contract import Answer, EstimateRequest
 from planner.errors import PlanError
 from planner.estimate import estimate
 from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+from planner.units import gib_to_bytes
 
 if TYPE_CHECKING:
+    from app.jobs.verifier import Ticket, Verifier
     from app.settings import Settings
 
 _AUTO_MAP_WARNING = (
@@ -41,9 +44,17 @@ class Plans:
     """Answers requests. This machine is looked at only when a request or a page asks for it."""
 
     def __init__(
-        self, settings: Settings, *, look: Callable[[], Machine | None] | None = None, hub: HubClient | None = None
+        self,
+        settings: Settings,
+        *,
+        look: Callable[[], Machine | None] | None = None,
+        hub: HubClient | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
         self._hub = hub or HubClient(settings)
+        self._settings = settings
+        self._verifier = verifier
+        self._verifier_lock = threading.Lock()
         self._local_directories = settings.local_directories
         self.this_machine = ThisMachine(look or _detect)
 
@@ -54,6 +65,47 @@ class Plans:
             Problem: the request cannot be answered, and why.
         """
         return self.evaluate(self.plan(request), advice=advice)
+
+    def verified(self, request: EstimateRequest, *, advice: bool = True, ticket: Ticket | None = None) -> Answer:
+        """The answer, held against the library's own code in a process of its own; blocks until that is done.
+
+        What cannot be verified keeps its estimate, with a reason `not_verifiable`.
+
+        Raises:
+            Problem: the request cannot be answered, or its verification ended badly.
+        """
+        from app.jobs.verifier import Busy, Question, WorkFailed
+
+        plan = self.plan(request)
+        estimated = self.evaluate(plan, advice=False)  # what is wrong is refused before a process is asked
+        if estimated.memory is None:
+            return estimated
+        question = Question(plan.request, plan.config, self.machine(plan.request), advice)
+        try:
+            answer = self._verifying().verify(question, ticket)
+        except Busy as error:
+            raise Problem("too_many_requests", "too many verifications wait already; ask again in a minute") from error
+        except WorkFailed as error:
+            text = f"the verification {_FAILURES[error.kind]}: {error}. The estimate stands without it."
+            raise Problem("verification_failed", text, value=error.kind) from error
+        return _with_code_warning(answer, plan.config)
+
+    def close(self) -> None:
+        """End the processes that were started."""
+        if self._verifier is not None:
+            self._verifier.close()
+
+    def _verifying(self) -> Verifier:
+        from app.jobs.verifier import Limits, Verifier
+
+        with self._verifier_lock:
+            if self._verifier is None:
+                limits = Limits(
+                    memory_bytes=gib_to_bytes(self._settings.verification_memory_gib),
+                    deadline_seconds=self._settings.verification_seconds,
+                )
+                self._verifier = Verifier(limits)
+            return self._verifier
 
     def is_at_hand(self, request: EstimateRequest) -> bool:
         """Whether the model needs neither disk nor network, so that answering does not wait."""
@@ -107,9 +159,22 @@ class Plans:
             ) from error
         except ValidationError as error:
             raise from_validation(error) from error
-        if "auto_map" in plan.config:
-            return answer.model_copy(update={"warnings": [*answer.warnings, _AUTO_MAP_WARNING]})
+        return _with_code_warning(answer, plan.config)
+
+
+_FAILURES: Mapping[str, str] = {
+    "out_of_memory": "ran out of its memory",
+    "timed_out": "took too long",
+    "crashed": "crashed",
+    "cancelled": "was cancelled",
+    "unavailable": "could not be started",
+}
+
+
+def _with_code_warning(answer: Answer, config: Mapping[str, Any]) -> Answer:
+    if "auto_map" not in config:
         return answer
+    return answer.model_copy(update={"warnings": [*answer.warnings, _AUTO_MAP_WARNING]})
 
 
 def _refuse_infinite(config: Mapping[str, Any]) -> None:

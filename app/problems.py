@@ -62,6 +62,13 @@ KINDS: Mapping[str, Kind] = {
         422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."
     ),
     "hub_unavailable": Kind(424, "The Hub did not answer", "Paste the model's config.json instead of its id."),
+    "verification_failed": Kind(
+        424,
+        "The verification ended without an answer",
+        "The estimate of the same request stands. `value` says how it ended: out_of_memory, timed_out, crashed, "
+        "cancelled or unavailable. TRAINFIT_VERIFICATION_SECONDS and TRAINFIT_VERIFICATION_MEMORY_GIB are its limits.",
+    ),
+    "too_many_requests": Kind(429, "Too many verifications", "Ask again in a minute; estimates are not limited."),
     "internal": Kind(500, "A fault of trainfit", "Please report it with the request that caused it."),
 }
 

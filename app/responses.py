@@ -10,8 +10,15 @@ from starlette.responses import Response
 from app.problems import KINDS, MEDIA_TYPE, Problem
 
 _SCHEMA = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+
+
+def problem_response(title: str) -> dict[str, Any]:
+    """What OpenAPI says of a status that has a problem as its body."""
+    return {"description": title, "content": _SCHEMA}
+
+
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": _SCHEMA}
+    status: problem_response(title)
     for status, title in (
         (400, "Not JSON, or not for this host"),
         (403, "From another site, or a gated model"),
@@ -19,7 +26,7 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         (413, "Body too large"),
         (415, "Not JSON by its Content-Type"),
         (422, "A field breaks the contract"),
-        (424, "The Hub did not answer"),
+        (424, "The Hub did not answer, or a verification ended without an answer"),
     )
 }
 
@@ -31,7 +38,8 @@ def respond(request: Request, problem: Problem) -> Response:
     from app.web.templating import page
 
     kind = KINDS.get(problem.document.code, KINDS["invalid_request"])
-    back = f"/?{request.url.query}" if request.url.path == "/plan" and request.url.query else "/"
+    before = {"/plan": "/", "/plan/verify": "/plan"}.get(request.url.path)
+    back = f"{before}?{request.url.query}" if before and request.url.query else "/"
     return page(
         "error.html", problem.status, version=request.app.version, problem=problem, remedy=kind.remedy, back=back
     )

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
         description="where model configurations are read from",
     )
     hub_timeout_seconds: float = Field(default=5.0, gt=0, description="how long to wait for the Hub")
+    verification_seconds: float = Field(default=60.0, gt=0, le=3600, description="how long one verification may take")
+    verification_memory_gib: float = Field(
+        default=2.0, gt=0, le=1024, description="memory that one verification may take beyond the libraries"
+    )
     hf_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("TRAINFIT_HF_TOKEN", "HF_TOKEN"),

@@ -24,16 +24,16 @@ class BatchAnswer(BaseModel):
     answers: list[Answer | ProblemDocument]
 
 
-_REQUEST = {"$ref": "#/components/schemas/EstimateRequest"}
+REQUEST_SCHEMA = {"$ref": "#/components/schemas/EstimateRequest"}
 _BATCH = {
     "type": "object",
     "required": ["requests"],
     "additionalProperties": False,
-    "properties": {"requests": {"type": "array", "maxItems": MAXIMUM_BATCH, "items": _REQUEST}},
+    "properties": {"requests": {"type": "array", "maxItems": MAXIMUM_BATCH, "items": REQUEST_SCHEMA}},
 }
 
 
-def _described(schema: dict[str, Any]) -> dict[str, Any]:
+def described(schema: dict[str, Any]) -> dict[str, Any]:
     """What OpenAPI says of a body and a parameter that are read by hand, because that is several times faster."""
     content = {"application/json": {"schema": schema}}
     advice = {
@@ -46,7 +46,7 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": [advice]}
 
 
-def _wants_advice(request: Request) -> bool:
+def wants_advice(request: Request) -> bool:
     choice = request.query_params.get("advice", "full")
     if choice not in ("full", "none"):
         raise Problem(
@@ -55,31 +55,33 @@ def _wants_advice(request: Request) -> bool:
     return choice == "full"
 
 
-@router.post("/estimates", response_model=Answer, openapi_extra=_described(_REQUEST), summary="Can I train this here?")
+@router.post(
+    "/estimates", response_model=Answer, openapi_extra=described(REQUEST_SCHEMA), summary="Can I train this here?"
+)
 async def create_estimate(request: Request) -> Response:
     """One answer. It has status 200 for all five verdicts: a no is an answer, not an error."""
-    advice = _wants_advice(request)
+    advice = wants_advice(request)
     asked = parse_request(await read_json(request))
     plans: Plans = request.app.state.plans
     if not advice and plans.is_at_hand(asked):  # a few milliseconds of arithmetic: a thread would cost more
-        return _json(plans.answer(asked, advice=False).model_dump_json())
+        return as_json(plans.answer(asked, advice=False).model_dump_json())
     answer = await run_in_threadpool(plans.answer, asked, advice=advice)
-    return _json(answer.model_dump_json())
+    return as_json(answer.model_dump_json())
 
 
 @router.post(
     "/estimates/batch",
     response_model=BatchAnswer,
-    openapi_extra=_described(_BATCH),
+    openapi_extra=described(_BATCH),
     summary="Several questions at once",
 )
 async def create_estimates(request: Request) -> Response:
     """Answers in the order of the requests; a request that cannot be answered has its problem in its place."""
-    advice = _wants_advice(request)
+    advice = wants_advice(request)
     asked = _requests_of(await read_json(request))
     plans: Plans = request.app.state.plans
     answers = await run_in_threadpool(_answer_each, plans, asked, advice)
-    return _json('{"answers":[' + ",".join(answers) + "]}")
+    return as_json('{"answers":[' + ",".join(answers) + "]}")
 
 
 def _requests_of(values: Any) -> list[Any]:
@@ -106,5 +108,5 @@ def answer_or_problem(plans: Plans, values: Any, *, advice: bool) -> str:
         return problem.json()
 
 
-def _json(text: str) -> Response:
+def as_json(text: str) -> Response:
     return Response(text, media_type="application/json")

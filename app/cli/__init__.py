@@ -11,6 +11,7 @@ from app.cli.console import Console
 
 COMMANDS = {
     "check": "answer one plan: does it fit, why, and what to change",
+    "verify": "answer one plan, checked against the library's own code",
     "estimate": "answer plans given as JSON or JSON Lines",
     "models": "search the catalogue of models",
     "devices": "search the catalogue of devices",

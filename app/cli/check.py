@@ -74,10 +74,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         request = request_of(arguments, console)
         answer = Plans(Settings()).answer(request, advice=not arguments.no_advice)
     except Problem as problem:
-        if arguments.json:
-            console.write(problem.json())
-        else:
-            complain(problem, console)
+        show_problem(problem, arguments.json, console)
         return 2
     show(answer, arguments.json, console)
     return VERDICT_CODES[answer.verdict]
@@ -86,6 +83,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def show(answer: Answer, as_json: bool, console: Console) -> None:
     """The answer for programs or for people."""
     console.write(answer.model_dump_json(indent=2) if as_json else report.answer_text(answer, console))
+
+
+def show_problem(problem: Problem, as_json: bool, console: Console) -> None:
+    """An error for programs or for people."""
+    if as_json:
+        console.write(problem.json())
+    else:
+        complain(problem, console)
 
 
 def complain(problem: Problem, console: Console) -> None:

@@ -27,7 +27,8 @@ def answer_text(answer: Answer, console: Console) -> str:
     parts: list[Iterator[str]] = [_verdict(answer, console)]
     if answer.memory:
         parts += [_capacity(answer.memory, console), _terms(answer.memory, console), _moments(answer.memory.device)]
-    parts += [_levers(answer, console), _time(answer), _parameters(answer), _assumptions(answer, console)]
+    parts += [_levers(answer, console), _time(answer), _parameters(answer), _evidence(answer, console)]
+    parts.append(_assumptions(answer, console))
     blocks = ["\n".join(part) for part in parts]
     return "\n\n".join(block for block in blocks if block)
 
@@ -132,6 +133,24 @@ def _parameters(answer: Answer) -> Iterator[str]:
         f"  {counted.total:,} ({format_count(counted.total)}) in all, {format_count(counted.active)} active per token, "
         f"{format_count(counted.trainable)} trained"
     )
+
+
+def _evidence(answer: Answer, console: Console) -> Iterator[str]:
+    """What a trace said, term by term, or why there is none."""
+    for reason in answer.reasons:
+        if reason.code == "not_verifiable":
+            yield _wrapped(f"not verified: {reason.message}", console, "")
+    if answer.evidence.tier == "estimate":
+        return
+    yield "Evidence"
+    for note in answer.evidence.notes:
+        yield _wrapped("· " + note, console)
+    yield f"  {'':<{_LABEL_WIDTH}}{'estimate':>12}{'trace':>12}  believed"
+    for row in answer.evidence.differences:
+        label = TERM_LABELS.get(row.term, row.term.replace("_", " "))
+        yield f"  {label:<{_LABEL_WIDTH}}{gib(row.estimate_bytes):>12}{gib(row.trace_bytes):>12}  {row.believed}"
+    for why in dict.fromkeys(row.why for row in answer.evidence.differences if not row.why.startswith("they agree")):
+        yield _wrapped("· " + why, console)
 
 
 def _assumptions(answer: Answer, console: Console) -> Iterator[str]:

@@ -108,4 +108,4 @@ def _content_hash(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-__all__ = ["Busy", "Question", "Ticket", "Verifier", "WorkFailed"]
+__all__ = ["Busy", "Limits", "Question", "Ticket", "Verifier", "WorkFailed"]

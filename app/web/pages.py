@@ -59,7 +59,8 @@ def _site(request: Request) -> Site:
     return request.app.state.site
 
 
-def _page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+def site_page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page of this site."""
     return page(template, status, version=_site(request).version, **values)
 
 
@@ -71,7 +72,7 @@ def home(request: Request) -> HTMLResponse:
 
 def _form_page(request: Request, filled: form.Form, status: int = 200) -> HTMLResponse:
     site = _site(request)
-    return _page(
+    return site_page(
         request,
         "home.html",
         status,
@@ -148,9 +149,7 @@ def _stored(request: Request, asked: address.Address) -> dict[str, Any] | None:
     return _store(request).get(asked.config_hash) if asked.config_hash else None
 
 
-def _evaluated(
-    request: Request, asked: address.Address, config: Mapping[str, Any] | None, *, advice: bool = False
-) -> tuple[Plan, Answer]:
+def _planned(request: Request, asked: address.Address, config: Mapping[str, Any] | None) -> Plan:
     if config is None and asked.model_id is None:
         raise Problem(
             "invalid_request",
@@ -159,8 +158,25 @@ def _evaluated(
             accepted="a known model, an id of the Hub, or a pasted config.json",
         )
     plans: Plans = request.app.state.plans
-    plan = plans.plan(parse_request(asked.values(config)))
+    return plans.plan(parse_request(asked.values(config)))
+
+
+def _evaluated(
+    request: Request, asked: address.Address, config: Mapping[str, Any] | None, *, advice: bool = False
+) -> tuple[Plan, Answer]:
+    plan = _planned(request, asked, config)
+    plans: Plans = request.app.state.plans
     return plan, plans.evaluate(plan, advice=advice)
+
+
+def plan_of(request: Request) -> tuple[Plan, str | None]:
+    """The plan that the address holds, and the hash of its configuration if that was pasted.
+
+    Raises:
+        Problem: the address holds none.
+    """
+    asked = address.parse(request.query_params.multi_items())
+    return _planned(request, asked, _stored(request, asked)), asked.config_hash
 
 
 @router.get("/plan")
@@ -173,16 +189,21 @@ def plan_page(request: Request) -> Response:
         return _form_page(request, filled, problem.status)
     if request.url.query != result.query:
         return RedirectResponse(f"/plan?{result.query}", status_code=302)
-    return _page(request, "plan.html", **_result_values(request, result))
+    return site_page(request, "plan.html", **_result_values(request, result))
 
 
 def _result(request: Request) -> Result:
     asked = address.parse(request.query_params.multi_items())
     config = _stored(request, asked)
     plan, answer = _evaluated(request, asked, config, advice=True)
+    return result_for(request, plan, answer, asked.config_hash)
+
+
+def result_for(request: Request, plan: Plan, answer: Answer, config_hash: str | None) -> Result:
+    """A plan's answer as the pages show it."""
     return result_of(
         answer.model_copy(update={"request": plan.request}),
-        config_hash=asked.config_hash,
+        config_hash=config_hash,
         model_name=plan.request.model.id or f"pasted {plan.config.get('model_type', 'model')}",
         device_name=machines.name_of(plan.request.machine, _site(request).machine_label),
     )
@@ -219,7 +240,7 @@ def models_page(request: Request, q: str = "", cursor: str | None = None) -> HTM
         found = find_models(q[:200], limit=50, cursor=cursor)
     except UnknownModel as error:
         raise Problem("not_found", "the list has no such place", field="cursor", value=cursor) from error
-    return _page(request, "models.html", here="/models", page=found, q=q[:200], total=len(all_models()))
+    return site_page(request, "models.html", here="/models", page=found, q=q[:200], total=len(all_models()))
 
 
 @router.get("/models/{model_id:path}")
@@ -230,7 +251,7 @@ def model_page(request: Request, model_id: str) -> HTMLResponse:
     except UnknownModel as error:
         raise Problem("unknown_model", "the catalogue has no model of that id", field="id", value=model_id) from error
     text = json.dumps(entry.config, indent=2, ensure_ascii=False)
-    return _page(request, "model.html", here="/models", entry=entry, config_text=text)
+    return site_page(request, "model.html", here="/models", entry=entry, config_text=text)
 
 
 @router.get("/methodology")
@@ -241,13 +262,13 @@ def document(request: Request) -> HTMLResponse:
     name = request.url.path.strip("/")
     text = (assets_directory("docs") / f"{name}.md").read_text(encoding="utf-8")
     title = text.partition("\n")[0].lstrip("# ")
-    return _page(request, "document.html", here="/methodology", title=title, body=markdown.to_html(text))
+    return site_page(request, "document.html", here="/methodology", title=title, body=markdown.to_html(text))
 
 
 @router.get("/errors")
 def errors(request: Request) -> HTMLResponse:
     """Every error code and what to do."""
-    return _page(request, "errors.html", kinds=KINDS)
+    return site_page(request, "errors.html", kinds=KINDS)
 
 
 @router.get("/devices")
@@ -257,7 +278,7 @@ def devices_page(request: Request, q: str = "", cursor: str | None = None) -> HT
         found = find_devices(q[:200], limit=50, cursor=cursor)
     except ValueError as error:
         raise Problem("not_found", "the list has no such place", field="cursor", value=cursor) from error
-    return _page(request, "devices.html", here="/devices", page=found, q=q[:200], total=len(all_devices()))
+    return site_page(request, "devices.html", here="/devices", page=found, q=q[:200], total=len(all_devices()))
 
 
 @router.get("/devices/{device_id}")
@@ -267,13 +288,13 @@ def device_page(request: Request, device_id: str) -> HTMLResponse:
         item = device(device_id)
     except UnknownDevice as error:
         raise Problem("unknown_device", str(error), field="id", value=device_id, status=404) from error
-    return _page(request, "device.html", here="/devices", item=item)
+    return site_page(request, "device.html", here="/devices", item=item)
 
 
 @router.get("/about")
 def about(request: Request) -> HTMLResponse:
     """What trainfit is."""
-    return _page(
+    return site_page(
         request,
         "about.html",
         here="/about",

@@ -17,7 +17,7 @@ from app.plans import Plans
 from app.settings import Settings
 from planner.contract import MachineRequest
 from planner.hardware import Machine, resolve_machine
-from tests.app.fakes import fake_estimate
+from tests.app.fakes import FakeVerifier, fake_estimate
 
 
 def fake_machine() -> Machine:
@@ -40,7 +40,7 @@ def unreachable_hub(settings: Settings) -> HubClient:
 
 
 def fake_plans(settings: Settings) -> Plans:
-    return Plans(settings, look=fake_machine, hub=unreachable_hub(settings))
+    return Plans(settings, look=fake_machine, hub=unreachable_hub(settings), verifier=FakeVerifier())
 
 
 @pytest.fixture

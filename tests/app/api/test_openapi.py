@@ -19,6 +19,7 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/readyz",
         "/api/v1/estimates",
         "/api/v1/estimates/batch",
+        "/api/v1/verifications",
         "/api/v1/models",
         "/api/v1/models/{model_id}",
         "/api/v1/devices",
