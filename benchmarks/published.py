@@ -1,4 +1,4 @@
-"""How far the estimates are from published peaks: `python -m benchmarks.published`.
+"""How far the estimates are from published peaks: `python -m benchmarks.published`; `--write` pins the predictions.
 
 Each kind of peak is scored by itself: allocated bytes against the step's allocated peak, reserved against reserved,
 the driver's figure against the whole process. A row whose kind nobody stated is compared with reserved bytes.
@@ -6,10 +6,13 @@ the driver's figure against the whole process. A row whose kind nobody stated is
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from planner.catalog.models import model
 from planner.catalog.published import PublishedPeak, published_peaks
@@ -17,6 +20,8 @@ from planner.contract import DeviceMemory, EstimateRequest
 from planner.estimate import estimate
 from planner.hardware import resolve_machine
 from planner.units import GIB
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "accuracy" / "published_predictions.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,11 @@ def table(found: Iterable[Summary]) -> str:
     return "\n".join(lines)
 
 
+def golden(found: Iterable[Score]) -> dict[str, int | None]:
+    """Each row's predicted bytes, null where the plan is not modelled."""
+    return {one.row.id: None if one.memory is None else one.predicted_bytes for one in found}
+
+
 def _line(one: Score) -> str:
     gib = f"{one.row.peak_bytes / GIB:6.2f} GiB measured, {one.predicted_bytes / GIB:6.2f} predicted"
     return f"{one.error:+7.1%}  {gib}  {one.row.id}"
@@ -117,6 +127,8 @@ def _line(one: Score) -> str:
 
 def main() -> None:
     found = scores()
+    if "--write" in sys.argv:
+        GOLDEN.write_text(json.dumps(golden(found), indent=1) + "\n", encoding="utf-8")
     every = summaries(found)
     print(table(every))
     for one in every:

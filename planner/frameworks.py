@@ -61,6 +61,17 @@ def _cut(fused: Module, parts: dict[str, int]) -> list[Module]:
     ]
 
 
+def adapter_dtype(framework: str, method: str, weights_dtype: str) -> str:
+    """The dtype that adapters get when nobody says.
+
+    torchtune (modules/peft/lora.py) and litgpt (litgpt/lora.py) make them in the model's dtype; trl converts them to
+    bfloat16 under QLoRA (trainer/sft_trainer.py); peft keeps float32 (autocast_adapter_dtype).
+    """
+    if framework in {"torchtune", "litgpt"}:
+        return weights_dtype
+    return "bfloat16" if framework == "trl" and method == "qlora" else "float32"
+
+
 def adapted_names(given: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
     """The names of the adapted modules, with litgpt's words put in the model's own names."""
     names: dict[str, None] = {}

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
 from planner.errors import NotModelledError, PlanError
-from planner.frameworks import adapted_names, as_built_by
+from planner.frameworks import adapted_names, adapter_dtype, as_built_by
 from planner.hardware import DeviceProfile, Machine
 from planner.step.adapters import with_targets
 from planner.step.rules import BYTES, StepRules
@@ -119,7 +119,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     defaults = FRAMEWORK_DEFAULTS[run.framework]
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
-    lora = _lora(run, method, filler)
+    lora = _lora(run, method, adapter_dtype(run.framework, method, weights), filler)
     trained = lora.adapter_dtype if method in {"lora", "qlora", "dora"} else weights
     optimizer = filler.take("optimizer", run.optimizer, "adamw")
     implementation = _implementation(run, optimizer, machine.device, filler)
@@ -316,17 +316,20 @@ def _contradiction(name: str, value: object, accepted: str, rule: str) -> PlanEr
 # -- the rest -------------------------------------------------------------------------------------------------------
 
 
-def _lora(run: RunRequest, method: str, filler: _Filler) -> LoraSettings:
+def _lora(run: RunRequest, method: str, dtype: str, filler: _Filler) -> LoraSettings:
     if method not in {"lora", "qlora", "dora"}:
         if run.lora is not None:
             filler.warnings.append(f"run.lora is ignored: method `{method}` trains no adapters")
         return TYPICAL_LORA
     if run.lora is None:
-        filler.assumed |= _TYPICAL_LORA_ASSUMED
-        return TYPICAL_LORA
+        filler.assumed |= _TYPICAL_LORA_ASSUMED | {"run.lora.adapter_dtype": dtype}
+        return TYPICAL_LORA.model_copy(update={"adapter_dtype": dtype})
+    lora = run.lora
+    if "adapter_dtype" not in lora.model_fields_set:
+        lora = lora.model_copy(update={"adapter_dtype": dtype})
     for name in LoraSettings.model_fields.keys() - run.lora.model_fields_set:
-        filler.assumed[f"run.lora.{name}"] = getattr(run.lora, name)
-    return run.lora
+        filler.assumed[f"run.lora.{name}"] = getattr(lora, name)
+    return lora
 
 
 def _quantization(run: RunRequest, method: str, filler: _Filler) -> QuantizationSettings:
