@@ -20,7 +20,7 @@ class UnknownRate(ValueError):
         super().__init__(f"the {what} of {device.name} is not known: give the device's own figures")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rates:
     """Rates of one logical device, in FLOP/s, bytes/s and seconds.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.architecture.spec import ModelSpec
 from planner.hardware.profile import DeviceProfile
@@ -19,6 +19,7 @@ from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 Quantity = Any
 """A float for one plan; a float64 array, one element a plan, when batch, sequence or rank are arrays."""
 Bound = Literal["compute", "memory", "communication"]
+LARGEST_INTEGER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +90,16 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
         ValueError: several ranks but no communication_bytes.
     """
     table = work_table(program, rules, spec)
-    rates = rates_of(device, table.dtypes | {rules.compute_dtype})
+    rates = rates_of(device, table.dtypes)
     plans = _Plans.of(batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes, communication_bytes)
-    values = table.monomial_values(plans.batch, plans.sequence, plans.rank)
-    operations = [*_operations(table, rates, values, plans.micro_batches), _optimizer(rates, plans.optimizer_bytes)]
+    operations, model_flops = _operations(table, rates, plans)
+    operations.append(_optimizer(rates, plans.optimizer_bytes))
     seconds = sum(operation.seconds for operation in operations)
     if data_parallel > 1:
         sent = _communication(device, rates, plans.communication_bytes)
         seconds = seconds + _exposed(sent.seconds, operations, plans.micro_batches, zero_stage)
         operations.append(sent)
     tokens = plans.batch * plans.sequence * plans.micro_batches * data_parallel
-    model_flops = (table.model_flops @ values)[0] * plans.micro_batches
     peak = peak_flops(device, rules.compute_dtype)
     low, high = rates.interval
     return StepTime(
@@ -119,76 +119,103 @@ def seconds_to_finish(time: StepTime, tokens_total: Any) -> Quantity:
 
 @dataclass(frozen=True, slots=True)
 class _Plans:
-    """The inputs as flat arrays of one length, one element a plan; `shape` is what results are given back in."""
+    """The inputs: ints of one plan, or flat arrays of one length; `shape` is what the arrays' results are given in."""
 
     shape: tuple[int, ...] | None
-    batch: NDArray[np.int64]
-    sequence: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    micro_batches: NDArray[np.int64]
-    optimizer_bytes: NDArray[np.int64]
-    communication_bytes: NDArray[np.int64]
+    batch: Quantity
+    sequence: Quantity
+    rank: Quantity
+    micro_batches: Quantity
+    optimizer_bytes: Quantity
+    communication_bytes: Quantity
 
     @classmethod
     def of(cls, *inputs: Any) -> _Plans:
         if not any(isinstance(value, np.ndarray) for value in inputs):
-            return cls(None, *np.array(inputs, dtype=np.int64)[:, None])
+            if max(inputs) > LARGEST_INTEGER:
+                raise OverflowError("a quantity of the plan is beyond what 64-bit integers hold")
+            return cls(None, *inputs)
         arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.int64) for value in inputs))
         return cls(arrays[0].shape, *(np.ravel(array) for array in arrays))
 
+    def quantities(self, values: Floats) -> list[Quantity]:
+        """Rows of [rows, plans]: floats, which are far quicker to go on with, for one plan; arrays for several."""
+        return values[:, 0].tolist() if self.shape is None else list(values)
+
     def shaped(self, values: Any) -> Any:
-        """Results in the form of the inputs: a float (or a word) for one plan, an array for several."""
-        if self.shape is None:
-            return values[0].item()
-        return np.reshape(values, self.shape)
+        """Results in the shape of the inputs."""
+        return values if self.shape is None else np.reshape(values, self.shape)
 
     def shaped_operation(self, operation: OperationSeconds) -> OperationSeconds:
+        if self.shape is None:
+            return operation
         parts = (operation.flops, operation.bytes, operation.seconds, operation.bound_by)
         return OperationSeconds(operation.operation, *(self.shaped(part) for part in parts))
 
 
-def _operations(
-    table: WorkTable, rates: Rates, values: Floats, micro_batches: NDArray[np.int64]
-) -> list[OperationSeconds]:
-    """FLOPs, bytes and seconds by class, over all micro-batches. values: [monomials, plans]."""
-    rate = np.array([rates.computing(kind, dtype) for kind, dtype in table.kinds])[:, None]
-    flops, moved = table.flops @ values, table.bytes @ values
-    computing, moving = flops / rate, moved / rates.memory
-    seconds = table.times * (maximum(computing, moving) + table.launches * rates.launch_seconds) / rates.step_fraction
-    compute_bound = table.members @ np.where(computing >= moving, seconds, 0.0)
-    totals = (table.members @ (table.times * part) for part in (flops, moved))
-    by_class = table.members @ seconds
-    return [
-        OperationSeconds(
-            name, f * micro_batches, m * micro_batches, s * micro_batches, np.where(2 * c >= s, "compute", "memory")
-        )
-        for name, f, m, s, c in zip(CLASSES, *totals, by_class, compute_bound, strict=True)
-        if np.any(s > 0)
+@dataclass(frozen=True, slots=True)
+class _Roofline:
+    """What of a table's roofline depends on the device only: the rates [2 kernels, 1], launches in seconds."""
+
+    rates: Floats
+    launch_seconds: Floats
+
+
+@lru_cache(maxsize=1024)
+def _roofline(table: WorkTable, rates: Rates) -> _Roofline:
+    computing = [rates.computing(kind, dtype) for kind, dtype in table.kinds]
+    moving = [rates.memory] * len(table.kinds)
+    return _Roofline(np.array([*computing, *moving])[:, None], table.launches * rates.launch_seconds)
+
+
+def _operations(table: WorkTable, rates: Rates, plans: _Plans) -> tuple[list[OperationSeconds], Quantity]:
+    """FLOPs, bytes and seconds by class, over all micro-batches, and the model's FLOPs."""
+    roofline, rows = _roofline(table, rates), len(table.kinds)
+    work = table.work @ table.monomial_values(plans.batch, plans.sequence, plans.rank)
+    kernels = work[: 2 * rows] / roofline.rates
+    computing, moving = kernels[:rows], kernels[rows:]
+    seconds = table.times * (np.maximum(computing, moving) + roofline.launch_seconds) / rates.step_fraction
+    by_class = plans.quantities(table.members @ seconds)
+    compute_bound = plans.quantities(table.members @ (seconds * (computing >= moving)))
+    *totals, model_flops = plans.quantities(work[2 * rows :])
+    flops, moved, count = totals[: len(CLASSES)], totals[len(CLASSES) :], plans.micro_batches
+    operations = [
+        OperationSeconds(name, f * count, m * count, s * count, _larger_bound(c, s))
+        for name, f, m, s, c in zip(CLASSES, flops, moved, by_class, compute_bound, strict=True)
+        if (s > 0 if plans.shape is None else np.any(s > 0))
     ]
+    return operations, model_flops * count
 
 
-def _optimizer(rates: Rates, moved: NDArray[np.int64]) -> OperationSeconds:
+def _larger_bound(compute_bound: Quantity, seconds: Quantity) -> Any:
+    """What bounds the kernels that take at least half of a class's seconds."""
+    if isinstance(seconds, np.ndarray):
+        return np.where(2 * compute_bound >= seconds, "compute", "memory")
+    return "compute" if 2 * compute_bound >= seconds else "memory"
+
+
+def _optimizer(rates: Rates, moved: Quantity) -> OperationSeconds:
     """The optimizer step reads and writes its states, gradients and weights once; its arithmetic hides behind that."""
     seconds = moved / rates.memory / rates.step_fraction
-    return OperationSeconds("optimizer", np.zeros(moved.size), moved * 1.0, seconds, _all("memory", moved))
+    return OperationSeconds("optimizer", moved * 0.0, moved * 1.0, seconds, _all("memory", moved))
 
 
-def _communication(device: DeviceProfile, rates: Rates, sent: NDArray[np.int64]) -> OperationSeconds:
+def _communication(device: DeviceProfile, rates: Rates, sent: Quantity) -> OperationSeconds:
     if not np.all(sent > 0):
         raise ValueError("several data-parallel ranks need communication_bytes (planner.throughput.bytes_sent)")
     if rates.link is None:
         raise UnknownRate(device, "link between devices")
     seconds = sent / rates.link
-    return OperationSeconds("communication", np.zeros(sent.size), sent * 1.0, seconds, _all("communication", sent))
+    return OperationSeconds("communication", sent * 0.0, sent * 1.0, seconds, _all("communication", sent))
 
 
-def _all(bound: Bound, like: NDArray[np.int64]) -> Any:
-    return np.full(like.size, bound)
+def _all(bound: Bound, like: Quantity) -> Any:
+    return np.full(like.size, bound) if isinstance(like, np.ndarray) else bound
 
 
 def _exposed(
-    sent_seconds: Floats, operations: list[OperationSeconds], micro_batches: NDArray[np.int64], zero_stage: int
-) -> Floats:
+    sent_seconds: Quantity, operations: list[OperationSeconds], micro_batches: Quantity, zero_stage: int
+) -> Quantity:
     """Communication that nothing hides.
 
     Gradients travel while the last micro-batch's backward runs (arXiv 2006.15704, section 3.2.3), two thirds of its

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner.architecture.spec import ModelSpec, layer_modules
 from planner.step.program import StepProgram
 from planner.step.rules import BYTES, StepRules
-from planner.step.sizes import Monomial, Size, constant, values_for
+from planner.step.sizes import Monomial, Size, constant, product_of, values_for
 from planner.step.tape import NOTHING, Work
 
 Floats = NDArray[np.float64]
@@ -42,31 +42,29 @@ class Kernel:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WorkTable:
-    """Rows x monomials of FLOPs and bytes, how often a micro-batch runs each row, and the model's FLOPs."""
+    """A micro-batch's work.
+
+    `work` holds coefficients, one column a monomial: the FLOPs of one run of each kernel, their bytes, then of all
+    runs together the FLOPs by class, the bytes by class and the model's FLOPs. `times` and `launches` [kernels, 1] say
+    how often each kernel runs and launches, `members` [classes, kernels] of which class it is; `dtypes` are those
+    that the run computes in.
+    """
 
     monomials: tuple[Monomial, ...]
     variables: frozenset[str]
-    flops: Floats
-    bytes: Floats
+    work: Floats
     times: Floats
     launches: Floats
     members: Floats
     kinds: tuple[tuple[str, str], ...]
-    model_flops: Floats
-
-    @property
-    def dtypes(self) -> frozenset[str]:
-        """The dtypes that its rows compute in."""
-        return frozenset(dtype for _, dtype in self.kinds)
+    dtypes: frozenset[str]
 
     def monomial_values(self, batch: Any, sequence: Any, rank: Any) -> Floats:
-        """The value of each monomial for each plan: [monomials, plans]. batch, sequence, rank: int64 [plans]."""
+        """The value of each monomial for each plan, [monomials, plans], of ints or int64 [plans]."""
         values = values_for(self.variables, batch, sequence, rank)
-        result = np.ones((len(self.monomials), batch.size))
-        for row, monomial in enumerate(self.monomials):
-            for variable in monomial:
-                result[row] *= values[variable]
-        return result
+        products = [1.0 * product_of(monomial, values) for monomial in self.monomials]
+        several = any(isinstance(product, np.ndarray) for product in products)
+        return np.array(np.broadcast_arrays(*products) if several else products).reshape(len(products), -1)
 
 
 class _Compiled:
@@ -100,16 +98,20 @@ def _table(compiled: _Compiled) -> WorkTable:
         model_flops = model_flops + (work.flops + work.model_backward_flops) * count
     sizes = [size for kernel in rows for size in (kernel.flops, kernel.bytes)] + [model_flops]
     monomials = tuple(sorted({monomial for size in sizes for monomial, _ in size.terms}))
+    flops = _coefficients([kernel.flops for kernel in rows], monomials)
+    moved = _coefficients([kernel.bytes for kernel in rows], monomials)
+    times = np.array([float(times) for times in rows.values()])[:, None]
+    members = np.array([[float(kernel.operation == name) for kernel in rows] for name in CLASSES])
+    by_class = (members @ (times * flops), members @ (times * moved))
     return WorkTable(
-        monomials,
-        frozenset(variable for size in sizes for variable in size.variables),
-        _coefficients([kernel.flops for kernel in rows], monomials),
-        _coefficients([kernel.bytes for kernel in rows], monomials),
-        np.array([float(times) for times in rows.values()])[:, None],
-        np.array([float(kernel.launches) for kernel in rows])[:, None],
-        np.array([[float(kernel.operation == name) for kernel in rows] for name in CLASSES]),
-        tuple((kernel.kind, kernel.dtype) for kernel in rows),
-        _coefficients([model_flops], monomials),
+        monomials=monomials,
+        variables=frozenset(variable for size in sizes for variable in size.variables),
+        work=np.concatenate((flops, moved, *by_class, _coefficients([model_flops], monomials))),
+        times=times,
+        launches=np.array([float(kernel.launches) for kernel in rows])[:, None],
+        members=members,
+        kinds=tuple((kernel.kind, kernel.dtype) for kernel in rows),
+        dtypes=frozenset(kernel.dtype for kernel in rows) | {compiled.rules.compute_dtype},
     )
 
 
