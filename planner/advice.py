@@ -29,6 +29,10 @@ LADDER: Final = (
 """Models of falling size to suggest where the model's own family has nothing that fits."""
 CLUSTER_DEVICES: Final = ("nvidia-h100-sxm-80gb", "nvidia-h200-sxm-141gb", "amd-mi300x-192gb", "nvidia-b200-180gb")
 CLUSTER_SIZES: Final = (2, 4, 8, 16, 32, 64, 128, 256)
+_OPEN_DTYPES: Final = dict.fromkeys(
+    ("weights_dtype", "compute_dtype", "gradient_dtype", "optimizer_state_dtype", "master_weights")
+)
+"""Another method follows the dtype policy anew: what was given for the old one may contradict it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,14 @@ def _ranked(advice: list[Advice]) -> list[Advice]:
 
 def _weighed(document: dict[str, Any], base: Evaluation, lever: Lever) -> Advice | None:
     found = _try(document, base, lever.change)
-    return None if found is None else _advice(base, found, lever)
+    if found is None or (_unsupported(found) and not _unsupported(base)):
+        return None
+    return _advice(base, found, lever)
+
+
+def _unsupported(evaluation: Evaluation) -> bool:
+    """Whether no software runs the plan there; the verdict says so only where the memory suffices."""
+    return any(reason.code.startswith("unsupported") for reason in evaluation.reasons)
 
 
 def _try(document: dict[str, Any], base: Evaluation, change: dict[str, Any]) -> Evaluation | None:
@@ -124,7 +135,7 @@ def _time_factor(base: Evaluation, found: Evaluation) -> float | None:
 def _levers(evaluation: Evaluation) -> Iterator[Lever]:
     """Every single change that makes sense for this plan."""
     plan, rules = evaluation.plan, evaluation.plan.rules
-    if rules.checkpoint_every == 0:
+    if not _checkpoints_every_layer(evaluation):
         yield Lever(
             "Checkpoint activations",
             _run(activation_checkpointing="full"),
@@ -160,6 +171,11 @@ def _levers(evaluation: Evaluation) -> Iterator[Lever]:
             _run(allocator="expandable_segments"),
             "The allocator wastes less between blocks of different sizes.",
         )
+
+
+def _checkpoints_every_layer(evaluation: Evaluation) -> bool:
+    rules = evaluation.plan.rules
+    return rules.checkpointing == "full" and rules.checkpoint_every == 1
 
 
 def _run(**changes: Any) -> dict[str, Any]:
@@ -198,15 +214,14 @@ def _optimizer_levers(evaluation: Evaluation) -> Iterator[Lever]:
 
 def _method_levers(evaluation: Evaluation) -> Iterator[Lever]:
     rules, rank = evaluation.plan.rules, evaluation.plan.rank
-    clean = {"weights_dtype": None, "gradient_dtype": None, "optimizer_state_dtype": None, "master_weights": None}
     if rules.method in {"full", "freeze"}:
         yield Lever(
             "LoRA",
-            {"run": {"method": "lora", "compute_dtype": None, **clean}},
+            {"run": {"method": "lora", **_OPEN_DTYPES}},
             "Only low-rank adapters have gradients and optimizer states.",
         )
     if rules.method in {"full", "freeze", "lora", "dora"}:
-        change = {"run": {"method": "qlora", "compute_dtype": None, **clean}}
+        change = {"run": {"method": "qlora", **_OPEN_DTYPES}}
         yield Lever("QLoRA (nf4)", change, _quantised_share(evaluation))
     if rules.has_adapters and rank > 8:
         yield Lever(
@@ -244,18 +259,12 @@ def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
         change: dict[str, Any] = {}
         for title, step in steps:
             titles.append(title)
-            change = merge_patch(change, step) if None not in _leaves(step) else _joined(change, step)
+            change = _joined(change, step)
             found = _try(document, base, change)
             if found is not None and found.verdict == "fits":
                 lever = Lever(" + ".join(titles), change, "The smallest change of the run that makes it a yes.")
                 return [_advice(base, found, lever)]
     return []
-
-
-def _leaves(change: Any) -> list[Any]:
-    if not isinstance(change, dict):
-        return [change]
-    return [leaf for value in cast(dict[str, Any], change).values() for leaf in _leaves(value)]
 
 
 def _joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
@@ -274,15 +283,9 @@ def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[t
     if new_method == plan.rules.method:
         return
     if new_method is not None:
-        clean = {
-            "weights_dtype": None,
-            "gradient_dtype": None,
-            "optimizer_state_dtype": None,
-            "master_weights": None,
-            "compute_dtype": None,
-        }
-        yield ("LoRA" if new_method == "lora" else "QLoRA"), {"run": {"method": new_method, **clean}}
-    yield "checkpointed activations", _run(activation_checkpointing="full")
+        yield ("LoRA" if new_method == "lora" else "QLoRA"), {"run": {"method": new_method, **_OPEN_DTYPES}}
+    if new_method is not None or not _checkpoints_every_layer(base):
+        yield "checkpointed activations", _run(activation_checkpointing="full")
     if _may_fuse_loss(base):
         yield "fused linear cross-entropy", _run(loss="fused_linear")
     if plan.micro_batch_size > 1:
@@ -311,7 +314,10 @@ def _elsewhere(document: dict[str, Any], base: Evaluation) -> list[Advice]:
 
 def _smaller_model(document: dict[str, Any], base: Evaluation) -> Advice | None:
     for candidate in _candidates(document, base):
-        change = _joined({"model": {"id": candidate.id, "config": None}}, {"run": {"method": "qlora"}})
+        change = _joined(
+            {"model": {"id": candidate.id, "revision": None, "config": None}},
+            {"run": {"method": "qlora", **_OPEN_DTYPES}},
+        )
         result = _evaluate_other(document, change, candidate, base)
         if result is not None:
             size = format_count(count.total(result.plan.spec))
@@ -351,7 +357,8 @@ def _smallest_device(document: dict[str, Any], base: Evaluation) -> Advice | Non
     needed = base.ledger.required_bytes
     for profile in _by_memory(needed):
         change = {
-            "machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None}
+            "machine": {"device": profile.id, "device_count": 1, "device_memory_gib": None, "host_memory_gib": None},
+            "run": {"parallelism": {"data": None}},
         }
         result = _on_device(document, change, base)
         if result is not None and result.verdict == "fits":

@@ -7,9 +7,11 @@ from typing import Final
 
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, Reason, SoftwareSupport, Verdict
-from planner.errors import NotModelledError
+from planner.errors import NotModelledError, PlanError
 from planner.hardware import Machine
 from planner.memory.ledger import Ledger, build, optimizer_choice
+from planner.memory.sharding import Sharding
+from planner.memory.tensors import base_modules, trained
 from planner.plan import Plan, resolve
 from planner.step.blocks import NotModelled
 from planner.step.program import compile_step
@@ -50,10 +52,27 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
     """
     try:
         plan = resolve(request, spec, machine)
+        _refuse_nothing_trained(plan)
         ledger = build(plan)
     except NotModelled as error:
         raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
     return weigh(plan, ledger)
+
+
+def _refuse_nothing_trained(plan: Plan) -> None:
+    """PEFT refuses target modules of which the model has none; a step without a trained parameter has no backward."""
+    spec, rules = plan.spec, plan.rules
+    if rules.has_adapters:
+        if not any(rules.adapts(m) or rules.adapts_parameter(m) for m, _ in base_modules(spec, rules)):
+            raise PlanError(
+                "no_target_modules", "run.lora.target_modules", rules.targets, "names of this model's linear modules",
+                "run.lora.target_modules names no module of this model that an adapter can sit on",
+            )  # fmt: skip
+    elif not trained(spec, rules, plan.rank):
+        raise PlanError(
+            "nothing_trained", "run.freeze.trainable_layers", rules.trainable_layers, "1 or more",
+            "run.freeze.trainable_layers is 0, so that no parameter is trained",
+        )  # fmt: skip
 
 
 def weigh(plan: Plan, ledger: Ledger) -> Evaluation:
@@ -150,9 +169,10 @@ def _memory_reasons(
 
 def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]:
     held, rules = ledger.resident, plan.rules
+    sharding = Sharding(plan.zero_stage, plan.data_parallel)
     sent = bytes_sent(
-        gradient_bytes=ledger.communication_bytes,
-        weight_bytes=held.weights,
+        gradient_bytes=ledger.communication_bytes * sharding.gradient_shards,
+        weight_bytes=held.weights * sharding.weight_shards * rules.weights_width // rules.stored_width,
         data_parallel=plan.data_parallel,
         zero_stage=plan.zero_stage,
         gradient_accumulation_steps=plan.gradient_accumulation_steps,

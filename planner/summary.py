@@ -73,10 +73,13 @@ def _usable(evaluation: Evaluation) -> int:
 
 
 def _host_decides(evaluation: Evaluation) -> bool:
-    """Whether the shared pool is the narrower of the two limits."""
+    """Whether the host's memory is the narrower limit: the shared pool, or a host that alone makes the plan tight."""
     plan, machine = evaluation.plan, evaluation.plan.machine
-    if not machine.shared_with_host or machine.host_usable_bytes is None:
+    if machine.host_usable_bytes is None:
         return False
+    if not machine.shared_with_host:
+        codes = {reason.code for reason in evaluation.reasons}
+        return "host_memory_tight" in codes and "device_memory_tight" not in codes
     return machine.host_usable_bytes - host_peak_bytes(plan, evaluation.ledger) < evaluation.headroom_bytes
 
 

@@ -27,7 +27,8 @@ class Machine:
     `memory_total_bytes` is the driver's total after overrides, `system_reserved_bytes` what no framework can take of
     it, `in_use_bytes` what other processes hold (the highest of several devices). Our own context is in none of them.
     `host_usable_bytes` is the host memory that a training process may take; None where nobody said how much there is.
-    On a shared pool (`shared_with_host`) both describe the same memory. `assumed` lists what was filled in, by field.
+    On a shared pool (`shared_with_host`) both describe the same memory: of one unit, and of all units together.
+    `assumed` lists what was filled in, by field.
     """
 
     device: DeviceProfile
@@ -159,12 +160,13 @@ def _discrete_machine(profile: DeviceProfile, request: MachineRequest) -> Machin
 def _shared_machine(profile: DeviceProfile, request: MachineRequest, macos_major: int | None = None) -> Machine:
     """Return a Mac or an APU: one pool, of which the device may take a part.
 
-    The pool is the host's memory where that is given, else the device's. When both are given the device may take its
-    own figure; else Apple's rule, or the catalogue's share of this APU, decides.
+    Each unit has a pool of its own: its part of the host's memory where that is given, else the device's memory. When
+    both are given the device may take its own figure; else Apple's rule, or the catalogue's share of this APU, decides.
     """
     known_bytes = profile.memory_total_bytes or 0
     device_bytes = _bytes_or(request.device_memory_gib, known_bytes)
-    pool_bytes = _bytes_or(request.host_memory_gib, device_bytes)
+    units = request.device_count
+    pool_bytes = device_bytes if request.host_memory_gib is None else gib_to_bytes(request.host_memory_gib) // units
     if request.device_memory_gib is not None and request.host_memory_gib is not None:
         limit_bytes = min(device_bytes, pool_bytes)
     elif profile.kind == "apple":
@@ -176,8 +178,8 @@ def _shared_machine(profile: DeviceProfile, request: MachineRequest, macos_major
         device_count=request.device_count,
         memory_total_bytes=pool_bytes,
         system_reserved_bytes=pool_bytes - limit_bytes,
-        host_memory_bytes=pool_bytes,
-        host_usable_bytes=pool_bytes - system_share_bytes(pool_bytes),
+        host_memory_bytes=pool_bytes * units,
+        host_usable_bytes=(pool_bytes - system_share_bytes(pool_bytes)) * units,
         disk_free_bytes=_disk(request),
         macos_major=macos_major,
         assumed=_pool_assumptions(profile, request, macos_major),

@@ -118,7 +118,7 @@ def resident(
     low_rank = list(adapters(spec, rules, rank))
     return Resident(
         weights=base_weight_bytes(spec, rules, rounding, sharding.weight_shards),
-        adapters=adapter_bytes(spec, rules, rank, rounding) // sharding.weight_shards,
+        adapters=adapter_bytes(spec, rules, rank, rounding, sharding.weight_shards),
         quantization_state=quantization_state_bytes(spec, rules, double_quant, rounding),
         optimizer_states=states - paged,
         master_weights=sum_rounded(tensors, 4, rounding, sharding.optimizer_shards) if master else 0,
@@ -341,7 +341,8 @@ def _host_terms(plan: Plan, held: Resident) -> dict[str, int]:
     and the copy of what is saved: safetensors serialises tensors in host memory (adapters alone under LoRA).
     """
     processes = plan.machine.logical_devices
-    saved = held.adapters if plan.rules.has_adapters else held.weights
+    shards = Sharding(plan.zero_stage, plan.data_parallel).weight_shards
+    saved = (held.adapters if plan.rules.has_adapters else held.weights) * shards
     terms = {
         "processes": 0 if plan.machine.device.kind == "cpu" else processes * PYTHON_PROCESS_BYTES,
         "optimizer_states": held.host_optimizer_states * processes,
@@ -353,9 +354,11 @@ def _host_terms(plan: Plan, held: Resident) -> dict[str, int]:
 def _disk_terms(plan: Plan, held: Resident) -> dict[str, int]:
     """Disk bytes: the downloaded checkpoint in its stored dtype, and one saved checkpoint with its optimizer states."""
     stored = BYTES.get(plan.spec.stored_dtype or "", 2)
-    saved = held.adapters if plan.rules.has_adapters else held.weights * plan.data_parallel ** (plan.zero_stage == 3)
-    states = (held.optimizer_states + held.host_optimizer_states) * (plan.data_parallel if plan.zero_stage else 1)
+    sharding = Sharding(plan.zero_stage, plan.data_parallel)
+    saved = (held.adapters if plan.rules.has_adapters else held.weights) * sharding.weight_shards
+    on_one = held.optimizer_states + held.host_optimizer_states + held.master_weights
+    states = on_one * sharding.optimizer_shards
     return {
         "downloaded_weights": checkpoint_total(plan.spec) * stored,
-        "saved_checkpoint": SAVED_CHECKPOINTS * (saved + states + held.master_weights),
+        "saved_checkpoint": SAVED_CHECKPOINTS * (saved + states),
     }

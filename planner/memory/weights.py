@@ -22,7 +22,7 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     total = 0
     for module, times in base_modules(spec, rules):
         weight = (
-            _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.stored_width
+            packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.stored_width
         )
         total += times * rounded(ceiling_division(weight, shards), rounding)
         if module.bias:
@@ -32,7 +32,7 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     return total
 
 
-def _packed_bytes(module: Module, rules: StepRules) -> int:
+def packed_bytes(module: Module, rules: StepRules) -> int:
     """NF4 packs two weights in a byte; int8 takes one byte a weight (bitsandbytes functional.quantize_4bit, int8)."""
     return ceiling_division(module.weight_elements, 2) if rules.scheme == "nf4" else module.weight_elements
 
@@ -62,6 +62,6 @@ def _state_sizes(module: Module, rules: StepRules, double_quant: bool) -> tuple[
     return (blocks, nested, code_book, 256 * FLOAT32, FLOAT32)
 
 
-def adapter_bytes(spec: ModelSpec, rules: StepRules, rank: int, rounding: int) -> int:
+def adapter_bytes(spec: ModelSpec, rules: StepRules, rank: int, rounding: int, shards: int = 1) -> int:
     """Adapters and modules_to_save on one device."""
-    return sum_rounded(list(adapters(spec, rules, rank)), rules.adapter_width, rounding)
+    return sum_rounded(list(adapters(spec, rules, rank)), rules.adapter_width, rounding, shards)

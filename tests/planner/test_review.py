@@ -1,0 +1,124 @@
+"""What a hostile reading of the engine found, so that it stays found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.advice import merge_patch
+from planner.architecture.registry import read_config
+from planner.catalog.models import model
+from planner.contract import EstimateRequest
+from planner.errors import PlanError
+from planner.hardware import resolve_machine
+from planner.memory.sharding import Sharding, communication
+from planner.plan import resolve
+from tests.planner.asking import H100, LLAMA_8B, RTX_4090, answer, ask, request
+
+MI300A = "amd-mi300a-128gb"
+
+
+@pytest.mark.parametrize(
+    ("run", "field"),
+    [
+        ({"method": "lora", "lora": {"target_modules": ["no_such_module"]}}, "run.lora.target_modules"),
+        ({"method": "freeze", "freeze": {"trainable_layers": 0}}, "run.freeze.trainable_layers"),
+    ],
+)
+def test_a_run_that_trains_nothing_is_refused(run: dict[str, Any], field: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        ask(LLAMA_8B, H100, machine={"device_count": 2}, **run)
+    assert refused.value.field == field
+
+
+def test_a_classification_head_alone_may_be_trained() -> None:
+    given = ask(method="freeze", freeze={"trainable_layers": 0}, objective="sequence_classification")
+    assert given.parameters is not None
+    assert given.parameters.trainable == 2 * 4096
+
+
+def test_each_apu_has_a_pool_of_its_own() -> None:
+    one, four = (ask(LLAMA_8B, MI300A, machine={"device_count": n}) for n in (1, 4))
+    assert one.memory is not None
+    assert four.memory is not None
+    assert four.memory.host.usable_bytes == 4 * (one.memory.host.usable_bytes or 0)
+    assert one.verdict == four.verdict == "fits"
+
+
+def test_a_sharded_run_sends_no_less_than_a_replicated_one() -> None:
+    seconds: list[float] = []
+    for stage in (1, 2, 3):
+        given = ask(LLAMA_8B, H100, method="full", machine={"device_count": 8}, parallelism={"zero_stage": stage})
+        assert given.throughput is not None
+        seconds.append(sum(o.bytes for o in given.throughput.operations if "communication" in o.operation))
+    assert seconds[0] == pytest.approx(seconds[1], rel=1e-3)
+    assert seconds[2] > seconds[1] > 0
+
+
+def test_a_saved_checkpoint_is_whole_whatever_is_sharded() -> None:
+    needed: list[int] = []
+    for stage in (0, 3):
+        given = ask(
+            LLAMA_8B, H100, method="full", framework="deepspeed", machine={"device_count": 8},
+            parallelism={"zero_stage": stage},
+        )  # fmt: skip
+        assert given.memory is not None
+        needed.append(given.memory.disk.needed_bytes)
+    assert needed[1] == pytest.approx(needed[0], rel=1e-3)
+
+
+def test_sharded_quantised_layers_are_gathered_packed() -> None:
+    spec, machine = read_config(model(LLAMA_8B).config), resolve_machine(request(LLAMA_8B, H100).machine)
+    sharded = Sharding(zero_stage=3, ranks=8)
+    plans = [resolve(request(LLAMA_8B, H100, method=method), spec, machine) for method in ("lora", "qlora")]
+    whole, packed = (communication(spec, plan.rules, [], sharded).forward for plan in plans)
+    matrices = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336
+    assert whole - packed == 2 * (matrices * 2 - matrices // 2)
+
+
+def test_sharded_adapters_are_rounded_one_by_one() -> None:
+    given = ask(LLAMA_8B, H100, machine={"device_count": 7}, parallelism={"zero_stage": 3})
+    assert given.memory is not None
+    assert given.memory.device.terms.adapters % 512 == 0
+
+
+def test_another_model_is_advised_without_the_old_ones_revision() -> None:
+    asked = EstimateRequest.model_validate(
+        {"model": {"id": "meta-llama/Llama-3.1-70B", "revision": "0" * 40}, "machine": {"device": RTX_4090},
+         "run": {"method": "full", "gradient_dtype": "bfloat16"}}
+    )  # fmt: skip
+    others = [a for a in answer(asked, advice=True).advice if "model" in a.change]
+    assert others
+    for advice in others:
+        changed = EstimateRequest.model_validate(merge_patch(asked.model_dump(exclude_unset=True), advice.change))
+        assert changed.model.revision is None
+        assert answer(changed).verdict == "fits"
+
+
+def test_advice_names_no_step_that_changes_nothing() -> None:
+    asked = request(LLAMA_8B, RTX_4090, method="qlora", sequence_length=65536, activation_checkpointing="full")
+    given = answer(asked, advice=True)
+    assert given.advice
+    assert not any("heckpoint" in advice.title for advice in given.advice)
+
+
+def test_selective_checkpoints_can_become_full_ones() -> None:
+    given = ask(LLAMA_8B, H100, framework="torchtitan", advice=True)
+    assert any(advice.change == {"run": {"activation_checkpointing": "full"}} for advice in given.advice)
+
+
+@pytest.mark.parametrize("device", ["apple-m2-pro", "nvidia-v100-sxm2-32gb", "google-tpu-v5p-chip", MI300A])
+def test_no_lever_leads_to_what_no_software_runs(device: str) -> None:
+    given = ask("Qwen/Qwen2.5-0.5B", device, advice=True)
+    if given.verdict in {"fits", "tight"}:
+        assert all(advice.verdict != "unsupported" for advice in given.advice)
+
+
+def test_a_tight_host_is_named_by_its_own_figures() -> None:
+    base = ask(LLAMA_8B, H100, method="full")
+    assert base.memory is not None
+    needed_gib = base.memory.host.peak_bytes / 2**30
+    given = ask(LLAMA_8B, "nvidia-b200-180gb", method="full", machine={"host_memory_gib": needed_gib + 2.01})
+    assert given.verdict == "tight"
+    assert f"{needed_gib:.1f} GiB of" in given.summary
