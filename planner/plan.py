@@ -114,6 +114,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         NotModelledError: the plan is understood but not covered.
     """
     run, filler = request.run, _Filler()
+    data = _data_parallel(run, machine, filler)
     _refuse_uncovered(run)
     spec = as_built_by(run.framework, spec)
     defaults = FRAMEWORK_DEFAULTS[run.framework]
@@ -160,7 +161,6 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     rules = with_targets(plain, spec)
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
-    data = _data_parallel(run, machine, filler)
     return Plan(
         spec=spec,
         machine=machine,
@@ -415,15 +415,17 @@ def _check_sequence(sequence: int, spec: ModelSpec, filler: _Filler) -> None:
 
 def _data_parallel(run: RunRequest, machine: Machine, filler: _Filler) -> int:
     parallelism, logical = run.parallelism, machine.logical_devices
-    derived = logical
+    others = parallelism.tensor * parallelism.pipeline * parallelism.context
+    derived = logical // others
+    if logical % others or (parallelism.data or derived) != derived:
+        product = f"{others} times a whole number" if parallelism.data is None else others * parallelism.data
+        raise PlanError(
+            "parallelism_mismatch", "run.parallelism.data", parallelism.data, str(derived or 1),
+            f"data x tensor x pipeline x context is {product}, but the machine has {logical} logical devices",
+        )  # fmt: skip
     if parallelism.data is None:
         filler.assumed["run.parallelism.data"] = derived
         return derived
-    if parallelism.data != derived:
-        raise PlanError(
-            "parallelism_mismatch", "run.parallelism.data", parallelism.data, str(derived),
-            f"data x tensor x pipeline x context is {parallelism.data}, but the machine has {logical} logical devices",
-        )  # fmt: skip
     return parallelism.data
 
 

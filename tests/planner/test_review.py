@@ -122,3 +122,10 @@ def test_a_tight_host_is_named_by_its_own_figures() -> None:
     given = ask(LLAMA_8B, "nvidia-b200-180gb", method="full", machine={"host_memory_gib": needed_gib + 2.01})
     assert given.verdict == "tight"
     assert f"{needed_gib:.1f} GiB of" in given.summary
+
+
+@pytest.mark.parametrize("parallelism", [{"tensor": 3}, {"tensor": 2, "data": 5}, {"pipeline": 16}])
+def test_a_product_that_does_not_match_is_refused_before_what_is_not_modelled(parallelism: dict[str, int]) -> None:
+    with pytest.raises(PlanError) as refused:
+        ask(LLAMA_8B, H100, machine={"device_count": 8}, parallelism=parallelism)
+    assert refused.value.code == "parallelism_mismatch"
