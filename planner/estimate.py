@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from planner.advice import advise
@@ -13,6 +14,7 @@ from planner.architecture import count
 from planner.architecture.config import UnknownModelType
 from planner.architecture.registry import read_config
 from planner.architecture.spec import ModelSpec
+from planner.catalog.models import catalogued_id, model
 from planner.contract import (
     Answer,
     DeviceMemory,
@@ -46,6 +48,17 @@ def canonical_sha256(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def sha256_of(config: Mapping[str, Any]) -> str:
+    """`canonical_sha256`, remembered for the configurations of the catalogue."""
+    model_id = catalogued_id(config)
+    return canonical_sha256(config) if model_id is None else _catalogued_sha256(model_id)
+
+
+@lru_cache(maxsize=1024)
+def _catalogued_sha256(model_id: str) -> str:
+    return canonical_sha256(model(model_id).config)
+
+
 def spec_of(config: Mapping[str, Any], sha256: str) -> ModelSpec:
     """The model as shapes, remembered by hash.
 
@@ -74,7 +87,7 @@ def estimate(request: EstimateRequest, *, config: Mapping[str, Any], machine: Ma
         ConfigError: the configuration holds a value that cannot be used.
         PlanError: the request contradicts itself, the model, the machine or the framework.
     """
-    sha256 = canonical_sha256(config)
+    sha256 = sha256_of(config)
     try:
         spec = spec_of(config, sha256)
     except UnknownModelType as error:

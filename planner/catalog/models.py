@@ -76,8 +76,19 @@ class Page:
 @cache
 def _by_key() -> dict[str, CatalogModel]:
     text = files("planner.catalog").joinpath("models.jsonl").read_text(encoding="utf-8")
-    models = (_model_of(json.loads(line)) for line in text.splitlines())
+    models = [_model_of(json.loads(line)) for line in text.splitlines()]
+    _by_config.update((id(model.config), model.id) for model in models)
     return {model.id.casefold(): model for model in models}
+
+
+_by_config: dict[int, str] = {}
+"""The id of the model that a configuration of the catalogue belongs to, by the object's identity: they are read once,
+are never changed and live as long as the process."""
+
+
+def catalogued_id(config: Mapping[str, Any]) -> str | None:
+    """The id of the model whose entry of the catalogue this very object is part of; an equal copy has none."""
+    return _by_config.get(id(config))
 
 
 def _model_of(row: dict[str, Any]) -> CatalogModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -166,18 +167,19 @@ def build(plan: Plan) -> Ledger:
     held = resident(spec, rules, plan.rank, choice, sharding, plan.double_quant, plan.master_weights)
     program = compile_step(spec, rules)
     rounded_sizes = _sizes(program, plan, sharding)
-    totals = program.instant_bytes(rounded_sizes)
-    moments = _moments(plan, program.moment_bytes(totals), held, sharding)
+    totals: list[int] = program.instant_bytes(rounded_sizes).tolist()
+    highest = {name: max(totals[first:end]) for name, first, end in program.moments}
+    moments = _moments(plan, highest, held, sharding)
     sizes: list[int] = rounded_sizes.tolist()
     step = {name: moments[name] for name in ("forward", "loss", "backward", "optimizer_step") if name in moments}
     peak_moment = max(step, key=step.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
-        first, end = next((first, end) for name, first, end in program.moments if name == peak_moment)
-        highest = program.instants[first + int(totals[first:end].argmax())]
-        terms, parts = _instant_terms(program, highest, sizes, held), _instant_parts(program, highest, sizes)
-        operation = highest.operation
+        first = next(first for name, first, _ in program.moments if name == peak_moment)
+        position = totals.index(highest[peak_moment], first)
+        terms = _instant_terms(program, program.instants[position], sizes, held)
+        parts, operation = _instant_parts(program, position, sizes), program.instants[position].operation
     beyond = _fragmentation(plan, held, program, sizes, sum(terms.values()))
     return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes), beyond)
 
@@ -236,18 +238,24 @@ def _instant_terms(program: StepProgram, instant: StepInstant, sizes: list[int],
     return terms
 
 
-def _instant_parts(program: StepProgram, instant: StepInstant, sizes: list[int]) -> tuple[PeakPart, ...]:
+def _instant_parts(program: StepProgram, position: int, sizes: list[int]) -> tuple[PeakPart, ...]:
     parts = [
-        PeakPart(
-            program.kinds[index].term,
-            program.kinds[index].what,
-            f"{count} x ({program.formulas[index]}) B",
-            sizes[index] * count,
-        )
-        for index, count in instant.live
-        if sizes[index] * count
+        PeakPart(term, what, formula, sizes[index] * count)
+        for index, count, term, what, formula in _described(program, position)
+        if sizes[index]
     ]
-    return tuple(sorted(parts, key=lambda part: -part.bytes))
+    return tuple(sorted(parts, key=attrgetter("bytes"), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def _described(program: StepProgram, position: int) -> tuple[tuple[int, int, str, str, str], ...]:
+    """Index, count, term, name and formula of each storage class that an instant holds."""
+    kinds, formulas = program.kinds, program.formulas
+    return tuple(
+        (index, count, kinds[index].term, kinds[index].what, f"{count} x ({formulas[index]}) B")
+        for index, count in program.instants[position].live
+        if count
+    )
 
 
 def _fragmentation(plan: Plan, held: Resident, program: StepProgram, sizes: list[int], allocated: int) -> int:
