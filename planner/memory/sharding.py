@@ -7,7 +7,6 @@ from typing import Final
 
 from planner.architecture.spec import Layer, ModelSpec, layer_modules
 from planner.memory.tensors import Tensors
-from planner.memory.weights import packed_bytes
 from planner.step.rules import StepRules
 
 ZERO_BUCKET_ELEMENTS: Final = 500_000_000
@@ -92,21 +91,13 @@ def _fully_sharded(spec: ModelSpec, rules: StepRules, gradients: int, sharding: 
     root = sum(table.elements for table in spec.embeddings) + sum(m.elements for m in spec.text.after)
     root = (root if tied else root + head) * width
     largest = max((_layer_elements(run.layer) for stack in spec.stacks for run in stack.runs), default=0)
-    layer = max((_gathered_bytes(run.layer, rules) for stack in spec.stacks for run in stack.runs), default=0)
+    layer = largest * width
     unsynchronised = gradients if rules.framework == "litgpt" and rules.accumulate else 0
     at_work = root + 2 * layer + unsynchronised
     reduced = largest * (width + rules.gradient_width) + head * width if rules.trains_base else 0
     idle = 0 if rules.framework == "deepspeed" else root + layer + gradients // sharding.ranks
     kept = root + (layer if rules.framework == "torchtitan" else 0) + unsynchronised
     return Communication(at_work, kept, at_work + reduced, unsynchronised, root + 2 * layer, idle)
-
-
-def _gathered_bytes(layer: Layer, rules: StepRules) -> int:
-    """A layer's gathered parameters: packed ones are gathered packed, as bitsandbytes' 4-bit weights are."""
-    return sum(
-        packed_bytes(module, rules) if rules.quantises(module) else module.elements * rules.compute_width
-        for module in layer_modules(layer)
-    )
 
 
 def _layer_elements(layer: Layer) -> int:
