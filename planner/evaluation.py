@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from planner.architecture.spec import ModelSpec
@@ -15,6 +16,7 @@ from planner.memory.tensors import base_modules, trained
 from planner.plan import Plan, resolve
 from planner.step.blocks import NotModelled
 from planner.step.program import compile_step
+from planner.step.rules import StepRules
 from planner.support import support_for, support_warnings, unsupported_reason
 from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
 from planner.units import format_bytes
@@ -61,18 +63,25 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
 
 def _refuse_nothing_trained(plan: Plan) -> None:
     """PEFT refuses target modules of which the model has none; a step without a trained parameter has no backward."""
-    spec, rules = plan.spec, plan.rules
+    rules = plan.rules
+    if _trains_something(plan.spec, rules):
+        return
     if rules.has_adapters:
-        if not any(rules.adapts(m) or rules.adapts_parameter(m) for m, _ in base_modules(spec, rules)):
-            raise PlanError(
-                "no_target_modules", "run.lora.target_modules", rules.targets, "names of this model's linear modules",
-                "run.lora.target_modules names no module of this model that an adapter can sit on",
-            )  # fmt: skip
-    elif not trained(spec, rules, plan.rank):
         raise PlanError(
-            "nothing_trained", "run.freeze.trainable_layers", rules.trainable_layers, "1 or more",
-            "run.freeze.trainable_layers is 0, so that no parameter is trained",
+            "no_target_modules", "run.lora.target_modules", rules.targets, "names of this model's linear modules",
+            "run.lora.target_modules names no module of this model that an adapter can sit on",
         )  # fmt: skip
+    raise PlanError(
+        "nothing_trained", "run.freeze.trainable_layers", rules.trainable_layers, "1 or more",
+        "run.freeze.trainable_layers is 0, so that no parameter is trained",
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _trains_something(spec: ModelSpec, rules: StepRules) -> bool:
+    if rules.has_adapters:
+        return any(rules.adapts(m) or rules.adapts_parameter(m) for m, _ in base_modules(spec, rules))
+    return bool(trained(spec, rules, rank=1))  # without adapters, no rank matters
 
 
 def weigh(plan: Plan, ledger: Ledger) -> Evaluation:
