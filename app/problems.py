@@ -57,6 +57,10 @@ KINDS: Mapping[str, Kind] = {
         422, "The parallelism does not match the devices", "The product of the axes must be the number of devices."
     ),
     "sequence_too_long": Kind(422, "Longer than the model's positions", "`accepted` names the model's maximum."),
+    "no_target_modules": Kind(
+        422, "No module has these names", "`accepted` lists names that the model has; `all-linear` takes all."
+    ),
+    "nothing_trained": Kind(422, "The run trains nothing", "Train at least one layer or adapter."),
     "too_many_layers": Kind(422, "More layers than the model has", "`accepted` names how many there are."),
     "unknown_device": Kind(
         422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."

@@ -16,6 +16,8 @@ from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
+FIXED_DEFAULTS = frozenset({"framework", "objective", "allocator"})
+"""Fields whose default is one value for everybody."""
 TYPICAL_LORA = LoraSettings()
 TYPICAL_QUANTIZATION = QuantizationSettings()
 _TYPICAL_LORA_ASSUMED = {f"run.lora.{name}": value for name, value in TYPICAL_LORA.model_dump().items()}
@@ -117,6 +119,8 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     data = _data_parallel(run, machine, filler)
     _refuse_uncovered(run)
     spec = as_built_by(run.framework, spec)
+    for name in FIXED_DEFAULTS - run.model_fields_set:
+        filler.assumed[f"run.{name}"] = getattr(run, name)
     defaults = FRAMEWORK_DEFAULTS[run.framework]
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
@@ -223,20 +227,17 @@ def _dtypes(run: RunRequest, method: str, spec: ModelSpec, device: DeviceProfile
     """(weights, compute) by the contract's policy.
 
     Stored 8- or 4-bit or unknown -> bfloat16 weights; compute follows the weights, but float16 where the device's
-    bfloat16 is absent or emulated (float32 where float16 is no better, as on CPUs); full float16 training keeps
+    bfloat16 is absent or emulated (float32 where float16 is no better, as on CPUs), and weights left open follow it;
+    a compute dtype that was asked for leaves the weights as they are stored (autocast); full float16 training keeps
     float32 weights and computes in float16 under autocast.
     """
     stored = (
         spec.stored_dtype if spec.stored_dtype in BYTES and spec.stored_dtype not in QUANTISED_STORES else "bfloat16"
     )
-    natural = run.weights_dtype or stored
-    compute = run.compute_dtype or _computable(natural, device)
-    if run.weights_dtype is None:
-        natural = (
-            "float32" if compute == "float16" and method == "full" else compute if compute != "float32" else natural
-        )
-        if compute == "float32" and stored != "float32" and run.compute_dtype is None:
-            natural = "float32"
+    compute = run.compute_dtype or _computable(run.weights_dtype or stored, device)
+    natural = stored if run.compute_dtype is not None else compute
+    if method == "full" and compute == "float16":
+        natural = "float32"
     weights = filler.take("weights_dtype", run.weights_dtype, natural)
     return weights, filler.take("compute_dtype", run.compute_dtype, compute)
 
