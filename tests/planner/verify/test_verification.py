@@ -64,6 +64,7 @@ def test_phantom_experts_are_explained_and_the_closed_form_is_believed() -> None
     assert weights.believed == "estimate"
     assert "zero experts" in weights.why
     assert weights.difference_bytes < 0
+    assert "explains all but" in rows(answer)["peak_allocated"].why
     counted = [warning for warning in answer.warnings if warning.startswith("LongcatFlashForCausalLM has")]
     assert len(counted) == 1
     assert "zero experts" in counted[0]
