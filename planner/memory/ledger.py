@@ -203,7 +203,7 @@ def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Shardin
     moments["evaluation"] = (
         standing
         + held.communication.evaluation
-        + int(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)).max())
+        + max(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)).tolist())
     )
     moments["save"] = standing
     return moments

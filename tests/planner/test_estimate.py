@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.catalog.models import model
 from planner.contract import Answer, Terms
 from planner.errors import PlanError
+from planner.estimate import canonical_sha256, sha256_of
 from tests.planner.asking import (
     H100,
     LLAMA_8B,
@@ -204,3 +206,9 @@ def test_zero_3_splits_states_over_the_devices() -> None:
     assert terms(eight)["optimizer_states"] * 8 == pytest.approx(terms(one)["optimizer_states"], rel=0.001)
     assert terms(eight)["communication"] > 0
     assert peak(eight) < peak(one)
+
+
+def test_a_catalogue_configuration_and_its_copy_have_one_identity() -> None:
+    config = model("meta-llama/Llama-3.1-8B").config
+    assert sha256_of(config) == sha256_of(config) == sha256_of(dict(config)) == canonical_sha256(config)
+    assert sha256_of({**config, "vocab_size": 7}) != sha256_of(config)

@@ -159,3 +159,8 @@ def test_a_device_without_figures_has_no_time() -> None:
             compile_step(LLAMA, FULL), FULL, LLAMA, nameless,
             batch=1, sequence=8, rank=1, gradient_accumulation_steps=1, optimizer_bytes=0,
         )  # fmt: skip
+
+
+def test_a_quantity_beyond_64_bits_is_an_error_not_a_wrong_time() -> None:
+    with pytest.raises(OverflowError, match="64-bit"):
+        timed(optimizer_bytes=2**63)
