@@ -16,7 +16,7 @@ from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
-FIXED_DEFAULTS = frozenset({"framework", "objective", "allocator"})
+FIXED_DEFAULTS = ("framework", "objective", "allocator")
 """Fields whose default is one value for everybody."""
 TYPICAL_LORA = LoraSettings()
 TYPICAL_QUANTIZATION = QuantizationSettings()
@@ -119,8 +119,9 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     data = _data_parallel(run, machine, filler)
     _refuse_uncovered(run)
     spec = as_built_by(run.framework, spec)
-    for name in FIXED_DEFAULTS - run.model_fields_set:
-        filler.assumed[f"run.{name}"] = getattr(run, name)
+    for name in FIXED_DEFAULTS:
+        if name not in run.model_fields_set:
+            filler.assumed[f"run.{name}"] = getattr(run, name)
     defaults = FRAMEWORK_DEFAULTS[run.framework]
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
