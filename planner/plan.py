@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from planner.architecture.spec import ModelSpec
@@ -16,6 +16,7 @@ from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
+ADAPTED = frozenset({"lora", "qlora", "dora"})
 FIXED_DEFAULTS = ("framework", "objective", "allocator")
 """Fields whose default is one value for everybody."""
 TYPICAL_LORA = LoraSettings()
@@ -83,16 +84,6 @@ class Plan:
             data_parallel=self.data_parallel,
         )
 
-    @property
-    def trained_width(self) -> int:
-        """Bytes of one trained parameter."""
-        return self.rules.adapter_width if self.rules.has_adapters else self.rules.stored_width
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all devices."""
-        return self.micro_batch_size * self.sequence_length * self.gradient_accumulation_steps * self.data_parallel
-
 
 class _Filler:
     """Takes a value from the run, or a default that is then noted in `assumed`."""
@@ -108,6 +99,18 @@ class _Filler:
         return default
 
 
+@dataclass(frozen=True, slots=True)
+class _Formats:
+    """The dtypes of a run: of weights, of computing, of what is trained, of its gradients and optimizer states."""
+
+    weights: str
+    compute: str
+    trained: str
+    gradient: str
+    state: str
+    master: bool
+
+
 def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan:
     """Fill in the request.
 
@@ -119,51 +122,19 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     data = _data_parallel(run, machine, filler)
     _refuse_uncovered(run)
     spec = as_built_by(run.framework, spec)
-    for name in FIXED_DEFAULTS:
-        if name not in run.model_fields_set:
-            filler.assumed[f"run.{name}"] = getattr(run, name)
-    defaults = FRAMEWORK_DEFAULTS[run.framework]
+    filler.assumed |= {f"run.{name}": getattr(run, name) for name in FIXED_DEFAULTS if name not in run.model_fields_set}
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
     lora = _lora(run, method, adapter_dtype(run.framework, method, weights), filler)
-    trained = lora.adapter_dtype if method in {"lora", "qlora", "dora"} else weights
     optimizer = filler.take("optimizer", run.optimizer, "adamw")
-    implementation = _implementation(run, optimizer, machine.device, filler)
-    gradient = filler.take("gradient_dtype", run.gradient_dtype, trained)
-    state = filler.take("optimizer_state_dtype", run.optimizer_state_dtype, _state_dtype(run, optimizer, trained))
-    master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
-    _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
-    checkpointing, every = _checkpointing(run, method, defaults, filler)
+    formats = _formats(run, optimizer, weights, compute, lora.adapter_dtype if method in ADAPTED else weights, filler)
     attention = filler.take("attention", run.attention, "sdpa")
     kernel, why = attention_kernel(machine.device, attention, masked=False)
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
-    gathered = _gathered_dtype(run, weights, compute)
-    plain = StepRules(
-        method=method,
-        weights_dtype=gathered,
-        stored_dtype=None if gathered == weights else weights,
-        compute_dtype=compute,
-        gradient_dtype=gradient,
-        adapter_dtype=lora.adapter_dtype,
-        targets=None if lora.target_modules == "all-linear" else adapted_names(lora.target_modules, spec),
-        saved_modules=tuple(lora.modules_to_save),
-        dropout=lora.dropout > 0,
-        scheme=quantization.scheme if method == "qlora" else None,
-        kernel=kernel,
-        checkpointing=cast(Any, checkpointing),
-        checkpoint_every=every,
-        loss=filler.take("loss", run.loss, defaults["loss"]),
-        loss_chunks=run.loss_chunks,
-        framework=run.framework,
-        accumulate=accumulation > 1,
-        trainable_layers=_trainable_layers(run, method, spec, filler),
-        objective=run.objective,
-        num_labels=run.num_labels,
-        optimizer_in_backward=run.optimizer_in_backward,
-        on_processor=machine.device.allocator_family == "cpu",
-    )
-    rules = with_targets(plain, spec)
+    plain = _rules(run, method, spec, lora, formats, quantization, filler)
+    processor = machine.device.allocator_family == "cpu"
+    rules = with_targets(replace(plain, kernel=kernel, accumulate=accumulation > 1, on_processor=processor), spec)
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
     return Plan(
@@ -171,9 +142,9 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         machine=machine,
         rules=rules,
         optimizer=optimizer,
-        optimizer_impl=implementation,
-        optimizer_state_dtype=state,
-        master_weights=master,
+        optimizer_impl=_implementation(run, optimizer, machine.device, filler),
+        optimizer_state_dtype=formats.state,
+        master_weights=formats.master,
         optimizer_in_backward=run.optimizer_in_backward,
         double_quant=quantization.double_quant,
         sequence_length=sequence,
@@ -188,6 +159,46 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         kernel_reason=why,
         assumed=filler.assumed,
         warnings=(*filler.warnings, *_kernel_warning(kernel, why), *_expert_warning(rules)),
+    )
+
+
+def _formats(run: RunRequest, optimizer: str, weights: str, compute: str, trained: str, filler: _Filler) -> _Formats:
+    """Gradients and moments follow what is trained, unless the request says otherwise and the framework agrees."""
+    gradient = filler.take("gradient_dtype", run.gradient_dtype, trained)
+    state = filler.take("optimizer_state_dtype", run.optimizer_state_dtype, _state_dtype(run, optimizer, trained))
+    master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
+    _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
+    return _Formats(weights, compute, trained, gradient, state, master)
+
+
+def _rules(
+    run: RunRequest, method: str, spec: ModelSpec, lora: LoraSettings, formats: _Formats,
+    quantization: QuantizationSettings, filler: _Filler,
+) -> StepRules:  # fmt: skip
+    """What of the run decides the shape of the step; kernel and accumulation are added by `resolve`."""
+    defaults = FRAMEWORK_DEFAULTS[run.framework]
+    checkpointing, every = _checkpointing(run, method, defaults, filler)
+    gathered = _gathered_dtype(run, formats.weights, formats.compute)
+    return StepRules(
+        method=cast(Any, method),
+        weights_dtype=gathered,
+        stored_dtype=None if gathered == formats.weights else formats.weights,
+        compute_dtype=formats.compute,
+        gradient_dtype=formats.gradient,
+        adapter_dtype=lora.adapter_dtype,
+        targets=None if lora.target_modules == "all-linear" else adapted_names(lora.target_modules, spec),
+        saved_modules=tuple(lora.modules_to_save),
+        dropout=lora.dropout > 0,
+        scheme=quantization.scheme if method == "qlora" else None,
+        checkpointing=cast(Any, checkpointing),
+        checkpoint_every=every,
+        loss=filler.take("loss", run.loss, defaults["loss"]),
+        loss_chunks=run.loss_chunks,
+        framework=run.framework,
+        trainable_layers=_trainable_layers(run, method, spec, filler),
+        objective=run.objective,
+        num_labels=run.num_labels,
+        optimizer_in_backward=run.optimizer_in_backward,
     )
 
 
@@ -319,7 +330,7 @@ def _contradiction(name: str, value: object, accepted: str, rule: str) -> PlanEr
 
 
 def _lora(run: RunRequest, method: str, dtype: str, filler: _Filler) -> LoraSettings:
-    if method not in {"lora", "qlora", "dora"}:
+    if method not in ADAPTED:
         if run.lora is not None:
             filler.warnings.append(f"run.lora is ignored: method `{method}` trains no adapters")
         return TYPICAL_LORA

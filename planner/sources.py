@@ -84,8 +84,3 @@ def source_of(term: str) -> TermSource:
         KeyError: not a term of the contract.
     """
     return _TERMS[term]
-
-
-def all_terms() -> dict[str, TermSource]:
-    """Every term in the contract's order, for the methodology page."""
-    return dict(_TERMS)

@@ -105,11 +105,3 @@ def format_count(count: int) -> str:
             digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
             return f"{scaled:.{digits}f} {unit}"
     return str(count)
-
-
-def format_rate(per_second: float, unit: str) -> str:
-    """Return a rate with an SI prefix: `format_rate(1.65e14, "FLOP/s")` is "165 TFLOP/s"."""
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if per_second >= factor:
-            return f"{per_second / factor:.3g} {prefix}{unit}"
-    return f"{per_second:.3g} {unit}"

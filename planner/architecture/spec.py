@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
 Component = Literal[
@@ -170,11 +170,6 @@ class Moe:
     shared: Mlp | None = None
     shared_gate: Module | None = None
     extra: tuple[Module, ...] = ()
-
-    @property
-    def expected_experts_per_token(self) -> float:
-        """Experts with weights that a token reaches under uniform routing, zero experts counting as slots."""
-        return self.top_k * self.expert_count / (self.expert_count + self.zero_experts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +341,3 @@ def sublayer_modules(sublayer: Sublayer) -> Iterator[Module]:
 def layer_modules(layer: Layer) -> Iterator[Module]:
     """Every leaf module of a layer, once."""
     yield from _modules_of((*layer.sublayers, *layer.extra))
-
-
-def with_layer_count(spec: ModelSpec, counts: tuple[int, ...]) -> ModelSpec:
-    """The same model with other run lengths in the text stack, for depth-reduced traces."""
-    runs = tuple(replace(run, count=count) for run, count in zip(spec.text.runs, counts, strict=True))
-    return replace(spec, text=replace(spec.text, runs=runs))

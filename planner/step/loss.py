@@ -17,7 +17,7 @@ from dataclasses import replace
 from planner.architecture.spec import ModelSpec, Module, linear
 from planner.step.linear import linear as product
 from planner.step.player import FLOAT32, Player
-from planner.step.sizes import TOKENS, Size, constant
+from planner.step.sizes import TOKENS, Size, constant, token_chunk
 from planner.step.tape import NOTHING, StorageClass, Value, moved
 
 
@@ -95,7 +95,7 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     logits = product(player, head, hidden)
     if player.trains_base and chunks > 1 and player.rules.framework != "torchtitan":
         _add_head_gradients(player, head)
-    rows = Size({(f"t/{chunks}",): spec.vocabulary})
+    rows = token_chunk(chunks) * spec.vocabulary
     litgpt = player.rules.framework == "litgpt"
     width = logits.width if litgpt else FLOAT32
     copies = tuple(tape.temporary("working copies of one chunk of logits", rows, width) for _ in range(2))

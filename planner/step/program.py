@@ -87,11 +87,6 @@ class StepProgram:
         """Bytes alive at each instant: [I], or [I, N]."""
         return self.counts.astype(sizes.dtype, copy=False) @ sizes
 
-    def moment_bytes(self, totals: NDArray[Any]) -> dict[str, Any]:
-        """The highest bytes of each moment, from the bytes of each instant: ints, or arrays of N."""
-        highest = {name: totals[first:end].max(axis=0) for name, first, end in self.moments}
-        return {name: value if np.ndim(value) else int(value) for name, value in highest.items()}
-
 
 @dataclass(slots=True)
 class _Assembly:

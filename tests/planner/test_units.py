@@ -11,7 +11,6 @@ from planner.units import (
     MIB,
     format_bytes,
     format_count,
-    format_rate,
     format_seconds,
     gib_to_bytes,
     parse_size,
@@ -150,8 +149,3 @@ def test_durations(seconds: float, expected: str) -> None:
 )
 def test_counts_keep_three_digits(count: int, expected: str) -> None:
     assert format_count(count) == expected
-
-
-def test_rates_take_an_si_prefix() -> None:
-    assert format_rate(165.2e12, "FLOP/s") == "165 TFLOP/s"
-    assert format_rate(12.0, "B/s") == "12 B/s"

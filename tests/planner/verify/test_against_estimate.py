@@ -36,7 +36,7 @@ def estimated_peak(settings: TraceSettings, config: dict[str, Any] = WIDE) -> in
     )  # fmt: skip
     program = compile_step(read_config(config), rules)
     sizes = program.storage_bytes(settings.micro_batch_size, settings.sequence_length, settings.lora_rank, 512)
-    return max(program.moment_bytes(program.instant_bytes(sizes)).values())
+    return int(program.instant_bytes(sizes).max())
 
 
 def traced_peak(settings: TraceSettings, config: dict[str, Any] = WIDE) -> int:
