@@ -42,6 +42,12 @@ class Settings(BaseSettings):
         description="names that the server answers to, with commas; none: its own on loopback, elsewhere any",
     )
     data_dir: Path = Field(default_factory=default_data_directory, description="folder for everything that is stored")
+    database_url: SecretStr | None = Field(
+        default=None, description="database of reports and jobs; none: SQLite files in the data folder"
+    )
+    token: SecretStr | None = Field(
+        default=None, description="what a caller from elsewhere shows to start jobs; needed on any address but loopback"
+    )
     local_directories: bool = Field(default=True, description="whether a model may be a folder of this machine")
     hub_endpoint: str = Field(
         default="https://huggingface.co",

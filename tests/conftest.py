@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -17,13 +18,33 @@ hypothesis_settings.load_profile("trainfit")
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    kept = {"TRAINFIT_REQUIRE_BROWSER", "TRAINFIT_CHROMIUM"}
+    kept = {"TRAINFIT_REQUIRE_BROWSER", "TRAINFIT_CHROMIUM", "TRAINFIT_TEST_POSTGRES_URL"}
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("TRAINFIT_", "HF_")) and name not in kept]:
             patch.delenv(name)
         patch.setenv("TRAINFIT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind. PostgreSQL's is made on the server of TRAINFIT_TEST_POSTGRES_URL and dropped."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'trainfit.sqlite'}"
+        return
+    server = os.environ.get("TRAINFIT_TEST_POSTGRES_URL")
+    if not server:
+        pytest.skip("no PostgreSQL: set TRAINFIT_TEST_POSTGRES_URL to one where databases may be made")
+    import psycopg
+    from psycopg.sql import SQL, Identifier
+
+    name = f"trainfit_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    yield f"{server.rpartition('/')[0]}/{name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""The tables' versions, in order. Alembic reads this folder."""
