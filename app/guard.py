@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.head import as_get, asks_for_head, without_body
 from app.problems import Problem
 
 MAXIMUM_BODY_BYTES = 2**20
@@ -58,6 +59,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send = _with_security_headers(send)
+        if asks_for_head(scope):
+            scope, send = as_get(scope), without_body(send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         problem = self._refusal(scope["method"], headers)
         if problem is not None:

@@ -6,12 +6,17 @@ the words for people stand here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any, Literal, get_args
 
 from planner.contract import EstimateRequest, Framework
+
+_SUFFIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmbgt])", re.ASCII | re.IGNORECASE)
+_POWERS: Mapping[str, int] = {"k": 1, "m": 2, "b": 3, "g": 3, "t": 4}
 
 KnobType = Literal["text", "integer", "number", "flag", "list"]
 Path = tuple[str, ...]
@@ -53,7 +58,7 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "optimizer_impl": ("Optimizer implementation", "fused makes no temporary copy of the parameters"),
     "optimizer_state_dtype": ("Optimizer states", "number format of the moments"),
     "optimizer_in_backward": ("Optimizer in backward", "step each parameter as soon as its gradient is there"),
-    "sequence_length": ("Sequence length", "tokens of the longest sample of a batch"),
+    "sequence_length": ("Sequence length", "tokens of the longest sample of a batch; 4k means 4,096"),
     "micro_batch_size": ("Micro-batch", "samples per device in one forward pass"),
     "gradient_accumulation_steps": ("Gradient accumulation", "micro-batches per optimizer step"),
     "activation_checkpointing": ("Activation checkpointing", "recompute instead of keeping"),
@@ -72,7 +77,7 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "offload.parameters": ("Offload the parameters", "to host memory"),
     "offload.activations": ("Offload the activations", "to host memory"),
     "allocator": ("Allocator", "how CUDA memory is handed out"),
-    "tokens": ("Tokens to train on", "for the time to finish"),
+    "tokens": ("Tokens to train on", "for the time to finish; 10M means 10,000,000"),
     "examples": ("Examples to train on", "for the time to finish, instead of tokens"),
     "epochs": ("Epochs", "with examples"),
 }
@@ -143,7 +148,7 @@ class Knob:
 
     def _parse(self, text: str) -> Any:
         if self.type == "integer":
-            return int(text.replace("_", "").replace(" ", "")) if len(text) <= 40 else text
+            return self._integer(text) if len(text) <= 40 else text
         if self.type == "number":
             return float(text)
         if self.type == "flag":
@@ -153,6 +158,18 @@ class Knob:
         if self.type == "list":
             return text if text == "all-linear" else [part.strip() for part in text.split(",") if part.strip()]
         return int(text) if self.choices and text.isdigit() and len(text) < 4 else text
+
+    def _integer(self, text: str) -> int:
+        """A whole number, perhaps with a suffix: `10M` tokens are 10,000,000, a sequence of `4k` is 4,096 long."""
+        digits = text.replace("_", "").replace(",", "").replace(" ", "")
+        suffixed = _SUFFIXED.fullmatch(digits)
+        if suffixed is None:
+            return int(digits)
+        base = 1024 if self.name == "sequence_length" else 1000
+        value = Decimal(suffixed[1]) * base ** _POWERS[suffixed[2].lower()]
+        if value != value.to_integral_value():
+            raise ValueError(f"{text} is no whole number")
+        return int(value)
 
     def format(self, value: Any) -> str:
         """The text of a value, such that `parse` gives it back."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, parse_config
+from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
 from app.problems import Problem, from_validation
 from planner.architecture.config import ConfigError
-from planner.catalog.models import UnknownModel, model
+from planner.catalog.models import UnknownModel, model, nearest_models
 from planner.contract import Answer, EstimateRequest
 from planner.errors import PlanError
 from planner.estimate import estimate
@@ -125,11 +125,19 @@ class Plans:
         model_id = reference.id or ""
         if self._local_directories and _is_path(model_id):
             return Plan(request, _read_directory(Path(model_id)))
-        found = self._hub.config(model_id, reference.revision)
+        found = self._from_hub(model_id, reference.revision)
         if found.revision is not None:
             pinned = reference.model_copy(update={"revision": found.revision})
             request = request.model_copy(update={"model": pinned})
         return Plan(request, found.config)
+
+    def _from_hub(self, model_id: str, revision: str | None) -> HubConfig:
+        """The Hub's configuration; where it has none, the ids of the catalogue that are spelled alike."""
+        try:
+            return self._hub.config(model_id, revision)
+        except Problem as problem:
+            near = nearest_models(model_id)
+            raise problem.with_hint(f"the catalogue has {', '.join(near)}") if near else problem from None
 
     def machine(self, request: EstimateRequest) -> Machine:
         """The machine of a request, what the person knows better applied."""

@@ -131,6 +131,13 @@ class Problem(Exception):
         )
         super().__init__(detail)
 
+    def with_hint(self, hint: str) -> Problem:
+        """The same problem, with what may have been meant in its detail and among what is accepted."""
+        made = Problem(self.document.code, f"{self.document.detail}; {hint}")
+        accepted = "; ".join(part for part in (self.document.accepted, hint) if part)
+        made.document = self.document.model_copy(update={"detail": str(made), "accepted": accepted})
+        return made
+
     @property
     def status(self) -> int:
         return self.document.status
@@ -256,8 +263,39 @@ def _accepted(details: ErrorDetails) -> str:
     if path == ("machine", "device"):
         return "a catalogue id, this-machine, or an object with the device's own figures"
     knob = knobs_by_path().get(path)
-    if knob is not None:
-        return knob.accepted
+    return _by_type(details, path) if knob is None else knob.accepted
+
+
+_OBJECTS = frozenset({"model_type", "model_attributes_type", "dict_type", "missing"})
+_TYPE_WORDS: Mapping[str, str] = {
+    "string_type": "a text",
+    "list_type": "a list",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "string_too_long": "a text of at most {max_length} characters",
+    "string_too_short": "a text of at least {min_length} characters",
+    "too_long": "a list of at most {max_length} items",
+    "too_short": "a list of at least {min_length} items",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number from {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number up to {le}",
+}
+
+
+def _by_type(details: ErrorDetails, path: tuple[str, ...]) -> str:
+    """What a field takes that is no knob, in words that need no knowledge of pydantic."""
+    kind = details["type"]
+    if kind in _OBJECTS:
+        parts = _siblings(path) if not path or path[0] in EstimateRequest.model_fields else []
+        return f"an object with {', '.join(parts)}" if parts else "a value" if kind == "missing" else "an object"
+    words = _TYPE_WORDS.get(kind)
+    if words is not None:
+        return words.format_map(details.get("ctx", {}))
     return details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
 
 

@@ -13,6 +13,7 @@ from planner.contract import Advice, EstimateRequest
 from planner.errors import NotModelledError, PlanError
 from planner.evaluation import Evaluation, evaluate
 from planner.hardware import DeviceProfile, all_devices, resolve_machine
+from planner.plan import Plan
 from planner.support import runs_fused_loss
 from planner.units import format_bytes, format_count
 
@@ -28,6 +29,10 @@ LADDER: Final = (
 )
 """Models of falling size to suggest where the model's own family has nothing that fits."""
 CLUSTER_DEVICES: Final = ("nvidia-h100-sxm-80gb", "nvidia-h200-sxm-141gb", "amd-mi300x-192gb", "nvidia-b200-180gb")
+_CLUSTER_WHY: Final = (
+    "The fewest devices that hold it, tried with H100, H200, MI300X and B200: each keeps its share of weights, "
+    "gradients and states."
+)
 CLUSTER_SIZES: Final = (2, 4, 8, 16, 32, 64, 128, 256)
 _OPEN_DTYPES: Final = dict.fromkeys(
     ("weights_dtype", "compute_dtype", "gradient_dtype", "optimizer_state_dtype", "master_weights")
@@ -109,9 +114,35 @@ def _advice(base: Evaluation, found: Evaluation, lever: Lever) -> Advice:
         bytes_saved=saved,
         time_factor=_time_factor(base, found),
         makes_it_fit=found.verdict == "fits" and base.verdict != "fits",
-        why=why,
+        why=why + _along_with_it(base.plan, found.plan, lever.change),
         verdict=found.verdict,
     )
+
+
+def _along_with_it(base: Plan, found: Plan, change: dict[str, Any]) -> str:
+    """What else is different: fields that were left open take the typical values of the changed run."""
+    named = {name for name, value in change.get("run", {}).items() if value is not None}
+    changed = [
+        f"{name.replace('_', ' ')} {after} (was {before})"
+        for name, before, after in zip(_FOLLOWING, _following(base), _following(found), strict=True)
+        if before != after and name not in named
+    ]
+    return f" Along with it: {', '.join(changed)}." if changed else ""
+
+
+_FOLLOWING: Final = (
+    "activation_checkpointing", "attention", "weights_dtype", "compute_dtype", "gradient_dtype",
+    "optimizer_state_dtype", "optimizer_impl", "loss",
+)  # fmt: skip
+"""Fields of the run that follow others where nobody says otherwise."""
+
+
+def _following(plan: Plan) -> tuple[str, ...]:
+    rules = plan.rules
+    return (
+        rules.checkpointing, plan.attention, rules.stored_dtype or rules.weights_dtype, rules.compute_dtype,
+        plan.rules.gradient_dtype, plan.optimizer_state_dtype, plan.optimizer_impl, rules.loss,
+    )  # fmt: skip
 
 
 def _peak_words(evaluation: Evaluation) -> str:
@@ -398,7 +429,7 @@ def _cluster(document: dict[str, Any], base: Evaluation) -> Advice | None:
                 title = f"{size} x {result.plan.machine.device.display_name} with ZeRO-3"
                 best = (
                     size,
-                    _advice(base, result, Lever(title, change, "The smallest group of large devices that holds it.")),
+                    _advice(base, result, Lever(title, change, _CLUSTER_WHY)),
                 )
             break
     return None if best is None else best[1]

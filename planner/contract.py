@@ -294,7 +294,10 @@ class OperationTime(_Open):
 
 
 class Throughput(_Open):
-    """Time of one optimizer step with all its micro-batches, and what follows from it."""
+    """Time of one optimizer step with all its micro-batches, and what follows from it.
+
+    `interval` is of `step_seconds`, `finish_interval` of `seconds_to_finish`.
+    """
 
     step_seconds: float
     tokens_per_second: float
@@ -302,6 +305,7 @@ class Throughput(_Open):
     interval: tuple[float, float]
     basis: Basis
     seconds_to_finish: float | None
+    finish_interval: tuple[float, float] | None = None
     cost_usd: float | None = None
     energy_kwh: float | None = None
     operations: list[OperationTime] = []

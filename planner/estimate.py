@@ -218,15 +218,22 @@ def _throughput(evaluation: Evaluation) -> Throughput | None:
     time, plan = evaluation.time, evaluation.plan
     if time is None:
         return None
+    finish = None if plan.tokens is None else seconds_to_finish(time, plan.tokens)
     return Throughput(
         step_seconds=time.step_seconds,
         tokens_per_second=time.tokens_per_second,
         mfu=time.mfu,
         interval=time.interval,
         basis=time.basis,
-        seconds_to_finish=None if plan.tokens is None else seconds_to_finish(time, plan.tokens),
+        seconds_to_finish=finish,
+        finish_interval=None if finish is None else _scaled(time.interval, finish / time.step_seconds),
         operations=_operations(time),
     )
+
+
+def _scaled(interval: tuple[float, float], factor: float) -> tuple[float, float]:
+    """Every step takes as long as the others, so that the whole run's range is the step's."""
+    return interval[0] * factor, interval[1] * factor
 
 
 def _operations(time: StepTime) -> list[OperationTime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,10 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return module.run(command_parser.parse_args(rest), Console.standard())
     except BrokenPipeError:  # the reader has seen enough, as `head` does
-        sys.stderr.close()
-        return 2
+        _discard_output()
+        return 141  # as for a program that SIGPIPE ends: no verdict was read
     except KeyboardInterrupt:
         return 130
+
+
+def _discard_output() -> None:
+    """What is still buffered would fail again when the interpreter flushes it: it goes nowhere instead."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _parser() -> argparse.ArgumentParser:

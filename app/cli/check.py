@@ -107,10 +107,20 @@ def request_of(arguments: argparse.Namespace, console: Console) -> EstimateReque
         Problem: a field breaks the contract, or a file cannot be read.
     """
     flat = {knob.name: value for knob in knobs() if (value := getattr(arguments, knob.name)) is not None}
+    _say_what_was_understood(flat, console)
     values = _merged(_plan(arguments.model, console), unflatten(flat))
     if arguments.revision is not None:
         values["model"] = {**values["model"], "revision": arguments.revision}
     return parse_request(values)
+
+
+def _say_what_was_understood(flat: Mapping[str, str], console: Console) -> None:
+    """Beside the output: the number behind a suffix, because `k` is 1,024 of a sequence and 1,000 of tokens."""
+    for knob in knobs():
+        text = flat.get(knob.name, "")
+        value = knob.parse(text) if knob.type == "integer" else None
+        if isinstance(value, int) and not text.strip().replace("_", "").isdecimal():
+            console.complain(f"{flag(knob)} {text} understood as {value:,}")
 
 
 def _merged(plan: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def _plan(model: str, console: Console) -> dict[str, Any]:
     if model == "-":
         return _plan_of(console.source.read(MAXIMUM_FILE_BYTES + 1), "standard input", is_yaml=False)
     path = Path(model)
-    if path.suffix.casefold() in (".yaml", ".yml", ".json") and path.is_file():
+    if path.suffix.casefold() in (".yaml", ".yml", ".json") and not path.is_dir():
         return _plan_of(_read(path), model, is_yaml=path.suffix.casefold() != ".json")
     return {"model": {"id": model}}
 
@@ -136,8 +146,16 @@ def _read(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             return file.read(MAXIMUM_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Problem(
+            "invalid_request",
+            f"there is no plan file {path}: its folder is {path.absolute().parent}",
+            field="body",
+            value=str(path),
+            accepted="a plan file (.yaml or .json), a folder with a config.json, or a model's id",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem("invalid_request", f"{path} cannot be read: {error}", field="body") from error
+        raise Problem("invalid_request", f"the plan file {path} cannot be read: {error}", field="body") from error
 
 
 def _plan_of(text: str, name: str, *, is_yaml: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             else:
                 total_bytes = item.memory_total_bytes
                 memory = "host's" if total_bytes is None else gib(total_bytes - item.system_reserved_bytes)
-                console.write(f"{memory:>12}  {item.id:<36}  {item.name}")
+                console.write(f"{memory:>12}  {item.id:<36}  {item.display_name}")
         cursor = page.next_cursor
         if cursor is None:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.console import Console
+from planner.support import Needs, support_for
 
 if TYPE_CHECKING:
     from app.detect import DetectedMachine
@@ -44,12 +45,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     found, torch = detect(), torch_build()
     machines = to_machines(found)
     todo = list(advice(machines[0] if machines else None, torch))
+    optional = list(missing_for_methods(machines[0] if machines else None, _installed()))
     if arguments.json:
         built = None if torch is None else asdict(torch)
-        seen = {"found": found.to_json(), "torch": built, "packages": _installed(), "todo": todo}
+        seen = {"found": found.to_json(), "torch": built, "packages": _installed(), "todo": todo, "optional": optional}
         console.write(json.dumps(seen, indent=2))
     else:
-        _print(found, machines, torch, todo, console)
+        _print(found, machines, torch, console)
+        _print_todo(todo, optional, console)
     return 1 if todo else 0
 
 
@@ -84,6 +87,22 @@ def advice(machine: Machine | None, torch: TorchBuild | None) -> Iterator[str]:
             )
 
 
+def missing_for_methods(machine: Machine | None, installed: Mapping[str, str | None]) -> Iterator[str]:
+    """What a method needs beyond torch that is not installed, or that no software offers on this hardware."""
+    if not installed["peft"]:
+        yield "LoRA, DoRA and QLoRA need peft: pip install peft"
+    if machine is None:
+        return
+    needs = Needs("qlora", "nf4", "adamw_8bit", "transformers", "llama", "sdpa", "full_logits")
+    offered = {item.component: item for item in support_for(machine.device, needs)}
+    methods = {"quantised base": "QLoRA", "8-bit optimizer": "8-bit optimizers"}
+    able = [name for component, name in methods.items() if offered[component].supported]
+    if able and not installed["bitsandbytes"]:
+        since = offered["quantised base"].since
+        yield f"{' and '.join(able)} need bitsandbytes (known to work: {since}): pip install bitsandbytes"
+    yield from (offered[component].note for component in methods if not offered[component].supported)
+
+
 def _installed() -> dict[str, str | None]:
     return {name: _version(name) for name in PACKAGES}
 
@@ -95,9 +114,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _print(
-    found: DetectedMachine, machines: Sequence[Machine], torch: TorchBuild | None, todo: Sequence[str], console: Console
-) -> None:
+def _print(found: DetectedMachine, machines: Sequence[Machine], torch: TorchBuild | None, console: Console) -> None:
     from app.machines import shown
 
     console.write(console.paint("This machine", "bold"))
@@ -111,6 +128,13 @@ def _print(
     built = "" if torch is None else f" ({_BUILD_NAMES.get(torch.accelerator or '', 'CPU')} build)"
     for name, installed in _installed().items():
         console.write(f"  {name:<14}{installed or 'not installed'}{built if name == 'torch' else ''}")
-    console.write(console.paint("To do" if todo else "Nothing to do", "bold"))
-    for line in todo:
-        console.write(f"  · {line}")
+
+
+def _print_todo(todo: Sequence[str], optional: Sequence[str], console: Console) -> None:
+    for title, lines in (("To do", todo), ("For some methods only", optional)):
+        if lines:
+            console.write(console.paint(title, "bold"))
+        for line in lines:
+            console.write(f"  · {line}")
+    if not todo and not optional:
+        console.write(console.paint("Nothing to do", "bold"))

@@ -26,7 +26,11 @@ def answer_text(answer: Answer, console: Console) -> str:
     """The whole report."""
     parts: list[Iterator[str]] = [_verdict(answer, console)]
     if answer.memory:
-        parts += [_capacity(answer.memory, console), _terms(answer.memory, console), _moments(answer.memory.device)]
+        parts += [
+            _capacity(answer.memory, console),
+            _terms(answer.memory, console),
+            _moments(answer.memory.device, console),
+        ]
     parts += [_levers(answer, console), _time(answer), _parameters(answer), _evidence(answer, console)]
     parts.append(_assumptions(answer, console))
     blocks = ["\n".join(part) for part in parts]
@@ -84,11 +88,17 @@ def _terms(memory: Memory, console: Console) -> Iterator[str]:
     yield f"  {'Disk':<{_LABEL_WIDTH}}{gib(memory.disk.needed_bytes):>12}"
 
 
-def _moments(device: DeviceMemory) -> Iterator[str]:
-    yield "Moments"
+def _moments(device: DeviceMemory, console: Console) -> Iterator[str]:
+    beyond = device.required_bytes - max((moment.allocated_bytes for moment in device.moments), default=0)
+    yield "Moments: what the allocator hands out at most in each"
     for moment in device.moments:
         mark = "  ← highest" if moment.name == device.highest_moment else ""
         yield f"  {moment.name.replace('_', ' '):<{_LABEL_WIDTH}}{gib(moment.allocated_bytes):>12}{mark}"
+    yield _wrapped(
+        f"The process needs {gib(beyond)} more than the highest of them: fragmentation, and what the driver and the "
+        "libraries take outside the allocator.",
+        console,
+    )
 
 
 def _levers(answer: Answer, console: Console) -> Iterator[str]:
@@ -121,7 +131,11 @@ def _time(answer: Answer) -> Iterator[str]:
         + f"; basis: {time.basis}"
     )
     if time.seconds_to_finish is not None:
-        yield f"  to finish: {format_seconds(time.seconds_to_finish)}"
+        yield f"  to finish: {format_seconds(time.seconds_to_finish)}{_range(time.finish_interval)}"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" ({format_seconds(interval[0])} to {format_seconds(interval[1])})"
 
 
 def _parameters(answer: Answer) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -131,6 +132,16 @@ def model(model_id: str) -> CatalogModel:
     if found is None:
         raise UnknownModel(model_id)
     return found
+
+
+def nearest_models(model_id: str, limit: int = 3) -> tuple[str, ...]:
+    """Ids of the catalogue whose spelling is close: of the whole id, else of the name after the slash."""
+    asked = model_id[:128].strip().casefold()
+    by_name = {key.rpartition("/")[2]: key for key in _by_key()}
+    whole = get_close_matches(asked, list(_by_key()), n=limit, cutoff=0.7)
+    names = get_close_matches(asked.rpartition("/")[2], list(by_name), n=limit, cutoff=0.7)
+    keys = dict.fromkeys([*whole, *(by_name[name] for name in names)])
+    return tuple(_by_key()[key].id for key in keys)[:limit]
 
 
 def find_models(query: str = "", limit: int = 50, cursor: str | None = None) -> Page:

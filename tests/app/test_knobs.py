@@ -70,6 +70,24 @@ def test_what_is_no_integer_is_left_to_the_contract_or_read(text: str) -> None:
     assert knobs_by_name()["sequence_length"].parse(text) in (text, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("tokens", "10M", 10_000_000),
+        ("tokens", "1.5b", 1_500_000_000),
+        ("tokens", "2,000,000", 2_000_000),
+        ("examples", "5k", 5000),
+        ("sequence_length", "4k", 4096),
+        ("sequence_length", "128K", 131_072),
+        ("tokens", "1.0000001k", "1.0000001k"),
+        ("tokens", "10 apples", "10 apples"),
+        ("tokens", "1e6", "1e6"),
+    ],
+)
+def test_suffixes_count_thousands_and_a_sequence_counts_in_1024(name: str, text: str, value: int | str) -> None:
+    assert knobs_by_name()[name].parse(text) == value
+
+
 def test_figures_win_over_an_identifier() -> None:
     values = unflatten({"device": "this-machine", "device.memory_gib": "24"})
     assert values["machine"]["device"] == {"memory_gib": 24.0}

@@ -20,8 +20,14 @@ def problem_of(values: Any) -> Problem:
 @pytest.mark.parametrize(
     ("values", "field", "accepted"),
     [
-        ({}, "model", "required"),
-        ([], "body", "valid dictionary"),
+        ({}, "model", "an object with id, revision, config"),
+        ([], "body", "an object with model, machine, run"),
+        ({"model": 3}, "model", "an object with id, revision, config"),
+        ({"model": {"id": 3}}, "model.id", "a text"),
+        ({"model": {"id": "a" * 300}}, "model.id", "a text of at most 256 characters"),
+        ({"model": {"config": []}}, "model.config", "an object"),
+        ({**MODEL, "run": {"lora": 3}}, "run.lora", "an object with rank, target_modules"),
+        ({**MODEL, "run": {"parallelism": [1]}}, "run.parallelism", "an object with data, zero_stage"),
         ({"model": {"id": "a", "config": {}}}, "model", "exactly one"),
         ({**MODEL, "run": {"sequence_length": "2048"}}, "run.sequence_length", "an integer from 1 to 16777216"),
         ({**MODEL, "run": {"sequence_length": 0}}, "run.sequence_length", "an integer from 1"),
@@ -34,7 +40,7 @@ def problem_of(values: Any) -> Problem:
             "run.activation_checkpointing.every_nth",
             "an integer from 1 to 100000",
         ),
-        ({**MODEL, "run": {"lora": {"target_modules": [1]}}}, "run.lora.target_modules.0", "string"),
+        ({**MODEL, "run": {"lora": {"target_modules": [1]}}}, "run.lora.target_modules.0", "a text"),
         ({**MODEL, "machine": {"device": 5}}, "machine.device", "a catalogue id"),
         ({**MODEL, "machine": {"device": {"memory_gib": -1}}}, "machine.device.memory_gib", "a number above 0"),
         ({**MODEL, "run": {"tokens": 1, "examples": 1}}, "run", "not both"),
@@ -46,6 +52,9 @@ def test_the_field_and_what_it_accepts_are_named(values: Any, field: str, accept
     assert document.field == field
     assert accepted in (document.accepted or "")
     assert document.status == 422
+    assert not any(
+        word in document.model_dump_json() for word in ("dictionary", "instance of", "Field required", "Input should")
+    )
 
 
 def test_a_union_is_reduced_to_the_branch_that_was_meant() -> None:

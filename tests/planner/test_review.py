@@ -115,3 +115,25 @@ def test_a_product_that_does_not_match_is_refused_before_what_is_not_modelled(pa
     with pytest.raises(PlanError) as refused:
         ask(LLAMA_8B, H100, machine={"device_count": 8}, parallelism=parallelism)
     assert refused.value.code == "parallelism_mismatch"
+
+
+def test_a_lever_names_every_field_that_changes_with_it() -> None:
+    given = answer(request(LLAMA_8B, RTX_4090, method="lora"), advice=True)
+    lever = next(advice for advice in given.advice if advice.title.startswith("QLoRA"))
+    changed = EstimateRequest.model_validate(
+        merge_patch(given.request.model_dump(exclude_unset=True, mode="json"), lever.change)
+    )
+    after = answer(changed)
+    for name in ("activation_checkpointing", "gradient_dtype", "optimizer_impl"):
+        before, now = given.assumed.get(f"run.{name}"), after.assumed.get(f"run.{name}")
+        assert before == now or f"{name.replace('_', ' ')} {now} (was {before})" in lever.why
+    assert "activation checkpointing full (was none)" in lever.why
+
+
+def test_the_time_to_finish_has_the_steps_relative_range() -> None:
+    time = answer(request(LLAMA_8B, RTX_4090, method="qlora", tokens=10_000_000)).throughput
+    assert time is not None
+    assert time.seconds_to_finish is not None
+    assert time.finish_interval is not None
+    assert time.finish_interval[0] / time.seconds_to_finish == pytest.approx(time.interval[0] / time.step_seconds)
+    assert time.finish_interval[1] / time.seconds_to_finish == pytest.approx(time.interval[1] / time.step_seconds)

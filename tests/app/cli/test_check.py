@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from planner.estimate import estimate
 from tests.app.cli.conftest import Trainfit
 
 LLAMA = ("check", "meta-llama/Llama-3.1-8B", "--device", "nvidia-rtx-4090-24gb")
@@ -120,3 +122,29 @@ def test_help_names_every_field(capsys: pytest.CaptureFixture[str], trainfit: Tr
     text = capsys.readouterr().out
     for flag in ("--device", "--method", "--lora-rank", "--parallelism-zero-stage", "--custom-device-memory-gib"):
         assert flag in text
+
+
+def test_suffixes_of_numbers_are_understood_and_said_so(trainfit: Trainfit) -> None:
+    outcome = trainfit(*LLAMA, "--json", "--tokens", "1.5M", "--sequence-length", "4k", "--micro-batch-size", "2")
+    run = json.loads(outcome.out)["request"]["run"]
+    assert (run["tokens"], run["sequence_length"]) == (1_500_000, 4096)
+    assert outcome.error.splitlines() == [
+        "--sequence-length 4k understood as 4,096",
+        "--tokens 1.5M understood as 1,500,000",
+    ]
+
+
+def test_a_plan_file_that_is_not_there_is_called_so(trainfit: Trainfit) -> None:
+    outcome = trainfit("check", "nowhere.yaml")
+    assert outcome.code == 2
+    assert "there is no plan file nowhere.yaml" in outcome.error
+
+
+def test_the_report_tells_what_the_allocator_hands_out_from_what_the_process_needs(trainfit: Trainfit) -> None:
+    assert "more than the highest of them" in " ".join(trainfit(*LLAMA).out.split())
+
+
+def test_the_time_to_finish_has_a_range(trainfit: Trainfit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.plans.estimate", estimate)
+    line = next(line for line in trainfit(*LLAMA, "--tokens", "10M").out.splitlines() if "to finish" in line)
+    assert re.fullmatch(r"  to finish: .+ \(.+ to .+\)", line)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from app.cli import COMMANDS
-from app.cli.doctor import TorchBuild, advice, read_torch_version, torch_build
+from app.cli.console import Console
+from app.cli.doctor import TorchBuild, advice, missing_for_methods, read_torch_version, torch_build
 from planner.contract import MachineRequest
 from planner.hardware import resolve_machine
 from tests.app.cli.conftest import Trainfit
@@ -100,6 +103,47 @@ def test_the_installed_torch_is_found_without_importing_it() -> None:
 def test_a_build_that_cannot_see_the_card_is_said_so(device: str, accelerator: str | None, todo: int) -> None:
     machine = resolve_machine(MachineRequest(device=device))
     assert len(list(advice(machine, TorchBuild("2.13.0", accelerator)))) == todo
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "words"),
+    [
+        ("nvidia-rtx-4090-24gb", None, ["QLoRA and 8-bit optimizers need bitsandbytes"]),
+        ("nvidia-rtx-4090-24gb", "0.50", []),
+        ("apple-m4-max", None, ["QLoRA need bitsandbytes", "adamw or adafactor"]),
+        ("google-tpu-v5e-chip", None, ["does not run on"]),
+    ],
+)
+def test_what_only_some_methods_need_is_said_apart(device: str, installed: str | None, words: list[str]) -> None:
+    machine = resolve_machine(MachineRequest(device=device, host_memory_gib=64))
+    lines = list(missing_for_methods(machine, {"peft": "0.21", "bitsandbytes": installed}))
+    assert [any(word in line for line in lines) for word in words] == [True] * len(words)
+    assert bool(lines) == bool(words)
+
+
+def test_adapters_need_peft() -> None:
+    assert "peft" in next(missing_for_methods(None, {"peft": None, "bitsandbytes": None}))
+
+
+def test_a_reader_who_has_seen_enough_makes_no_noise(
+    trainfit: Trainfit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(Console, "write", closed)
+        monkeypatch.setattr("sys.stdout", out)
+        outcome = trainfit("models")
+        out.write("this goes nowhere")
+    assert (outcome.code, outcome.error, capsys.readouterr().err) == (141, "", "")
+    assert (tmp_path / "out").read_text() == ""
+
+
+def test_devices_are_listed_in_one_unit(trainfit: Trainfit) -> None:
+    text = trainfit("devices").out
+    assert "GeForce RTX 4090 24 GiB" in text
+    assert not re.search(r"\d ?GB\b", text)
 
 
 def test_what_is_missing_is_said_so() -> None:
