@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from app.api import catalog, estimates, health, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
+from app.db.opened import OpenedDatabase
 from app.guard import Guard, is_loopback
 from app.pace import Pace
 from app.plans import Plans
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         lifespan=_lifespan,
     )
     application.state.plans = plans or Plans(settings)
+    application.state.database = OpenedDatabase(settings)
     application.state.configs = ConfigStore(settings.data_dir / "configs")
     application.state.pace = None if is_loopback(settings.host) else Pace()
     application.state.site = pages.Site(
@@ -74,9 +76,10 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
 
 @asynccontextmanager
 async def _lifespan(application: FastAPI) -> AsyncGenerator[None]:
-    """Processes that requests started end with the server."""
+    """Processes that requests started end with the server, and connections are given back."""
     yield
     await run_in_threadpool(application.state.plans.close)
+    await run_in_threadpool(application.state.database.close)
 
 
 class _Static(StaticFiles):

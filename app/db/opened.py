@@ -1,0 +1,47 @@
+"""The one database of a process, opened when somebody first asks for it, so that a server starts without SQLAlchemy."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.db.database import Database
+    from app.settings import Settings
+
+FILE = "trainfit.sqlite"
+
+
+class OpenedDatabase:
+    """Calling it gives the database, with its tables at the newest version; every thread gets the same one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+
+    def __call__(self) -> Database:
+        with self._lock:
+            if self._database is None:
+                self._database = _open(self._settings)
+            return self._database
+
+    def close(self) -> None:
+        """Give the connections back. Asking again opens again."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+
+
+def _open(settings: Settings) -> Database:
+    from app.db.database import Database, sqlite_url
+
+    if settings.database_url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        url = sqlite_url(settings.data_dir / FILE)
+    else:
+        url = settings.database_url.get_secret_value()
+    database = Database(url)
+    database.migrate()
+    return database
