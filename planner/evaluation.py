@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, Reason, SoftwareSupport, Verdict
 from planner.errors import NotModelledError, PlanError
 from planner.hardware import Machine
-from planner.memory.ledger import Ledger, build, optimizer_choice
+from planner.memory.ledger import Ledger, Totals, build, totals
 from planner.memory.sharding import Sharding
 from planner.memory.tensors import base_modules, trained
-from planner.plan import Plan, resolve
+from planner.plan import Plan, Points, resolve
 from planner.step.blocks import NotModelled
 from planner.step.program import compile_step
 from planner.step.rules import StepRules
+from planner.step.sizes import Quantity, choose
 from planner.support import support_for, support_warnings, unsupported_reason
 from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
 from planner.units import format_bytes
@@ -52,13 +56,31 @@ def evaluate(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Eva
         PlanError: the request contradicts itself.
         NotModelledError: no formula covers it.
     """
+    plan = prepare(request, spec, machine)
+    try:
+        ledger = build(plan)
+    except NotModelled as error:
+        raise _not_modelled(error) from error
+    return weigh(plan, ledger)
+
+
+def prepare(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan:
+    """The request as a plan that can be weighed.
+
+    Raises:
+        PlanError: the request contradicts itself, or trains nothing.
+        NotModelledError: no formula covers it.
+    """
     try:
         plan = resolve(request, spec, machine)
         _refuse_nothing_trained(plan)
-        ledger = build(plan)
     except NotModelled as error:
-        raise NotModelledError("block_not_modelled", "model.config", str(error)) from error
-    return weigh(plan, ledger)
+        raise _not_modelled(error) from error
+    return plan
+
+
+def _not_modelled(error: NotModelled) -> NotModelledError:
+    return NotModelledError("block_not_modelled", "model.config", str(error))
 
 
 def _refuse_nothing_trained(plan: Plan) -> None:
@@ -86,23 +108,56 @@ def _trains_something(spec: ModelSpec, rules: StepRules) -> bool:
 
 def weigh(plan: Plan, ledger: Ledger) -> Evaluation:
     """What a ledger means for its plan: verdict, reasons, interval and time."""
-    interval = interval_of(ledger.required_bytes)
-    software = tuple(support_for(plan.machine.device, plan.needs))
-    reasons = _reasons(plan, ledger, software)
-    time, warnings = _time(plan, ledger)
+    software = support_for(plan.machine.device, plan.needs)
+    unsupported, limits = unsupported_reason(software), _limits(plan, ledger)
+    reasons = [*(limit.reason() for limit in limits), unsupported]
+    time, warnings = _time(plan, plan.points, ledger)
+    grade: int = _grade(limits, supported=unsupported is None)
     return Evaluation(
         plan,
         ledger,
         time,
-        _verdict(reasons),
-        tuple(reasons),
-        interval,
+        VERDICTS[grade],
+        tuple(reason for reason in reasons if reason is not None),
+        interval_of(ledger.required_bytes),
         (*plan.warnings, *warnings, *support_warnings(software)),
         software,
     )
 
 
-def interval_of(required_bytes: int) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What became of many plans that differ in their sizes: arrays, one element a plan.
+
+    `grades` are positions in VERDICTS. `time` is None where the device's rates are not known, and `why_no_time` says
+    what is missing.
+    """
+
+    totals: Totals
+    grades: NDArray[np.int64]
+    interval: tuple[Quantity, Quantity]
+    time: StepTime | None
+    why_no_time: tuple[str, ...]
+
+
+def survey(plan: Plan, points: Points) -> Survey:
+    """Weigh a plan (`prepare`) at many sizes: what `evaluate` says of each, without the words.
+
+    Raises:
+        NotModelledError: no formula covers the plan.
+        OverflowError: some plan may need more than 4 PiB.
+    """
+    try:
+        sums = totals(plan, points)
+    except NotModelled as error:
+        raise _not_modelled(error) from error
+    supported = unsupported_reason(support_for(plan.machine.device, plan.needs)) is None
+    grades = np.broadcast_to(_grade(_limits(plan, sums), supported=supported), points.batch.shape)
+    time, why = _time(plan, points, sums)
+    return Survey(sums, grades, interval_of(sums.required_bytes), time, why)
+
+
+def interval_of(required_bytes: Quantity) -> tuple[Quantity, Quantity]:
     """The interval of the required bytes."""
     return (
         required_bytes * INTERVAL_LOW[0] // INTERVAL_LOW[1],
@@ -110,45 +165,79 @@ def interval_of(required_bytes: int) -> tuple[int, int]:
     )
 
 
-def _verdict(reasons: list[Reason]) -> Verdict:
-    """The first of the contract's order that holds."""
-    codes = {reason.code.split(":")[0] for reason in reasons}
-    if codes & {"device_memory", "host_memory", "disk_space", "single_allocation"}:
-        return "does_not_fit"
-    if any(reason.code.startswith("unsupported") for reason in reasons):
-        return "unsupported"
-    return "tight" if codes & {"device_memory_tight", "host_memory_tight"} else "fits"
+# -- the verdict ----------------------------------------------------------------------------------------------------
+
+VERDICTS: Final[tuple[Verdict, ...]] = ("fits", "tight", "unsupported", "does_not_fit")
+"""Of modelled plans, from yes to no."""
 
 
-def _reasons(plan: Plan, ledger: Ledger, software: tuple[SoftwareSupport, ...]) -> list[Reason]:
-    machine = plan.machine
-    needed = host_peak_bytes(plan, ledger) if machine.device.kind == "cpu" else ledger.required_bytes
-    reasons = _memory_reasons(
-        "device", "machine.device", needed, interval_of(needed), machine.usable_bytes, _place(machine)
-    )
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """Something of which a plan may need more than there is: bytes, of one plan or of many.
+
+    `code` is the reason where the low end of the interval is above what is usable, `code` with `_tight` where the high
+    end is.
+    """
+
+    code: str
+    field: str
+    needed: Quantity
+    interval: tuple[Quantity, Quantity]
+    usable: int
+    text: str
+
+    @property
+    def exceeded(self) -> Any:
+        return self.interval[0] > self.usable
+
+    @property
+    def in_doubt(self) -> Any:
+        return self.interval[1] > self.usable
+
+    def reason(self) -> Reason | None:
+        """The words for one plan, None where there is enough."""
+        if not self.in_doubt:
+            return None
+        text = self.text.format(needed=format_bytes(self.needed), usable=format_bytes(self.usable))
+        if self.exceeded:
+            return Reason(code=self.code, field=self.field, message=text)
+        low, high = (format_bytes(end) for end in self.interval)
+        message = f"{text}; the estimate ranges from {low} to {high}"
+        return Reason(code=f"{self.code}_tight", field=self.field, message=message)
+
+
+def _limits(plan: Plan, sums: Totals) -> list[_Limit]:
+    """Device, host, disk, and a driver's limit on one allocation (Intel Arc: 4 GB)."""
+    machine, needed = plan.machine, sums.required_bytes
+    on_host = host_peak_bytes(plan, sums)
+    device = on_host if machine.device.kind == "cpu" else needed
+    limits = [_memory_limit("device", "machine.device", device, machine.usable_bytes, _place(machine))]
     if machine.host_usable_bytes is not None and machine.device.kind != "cpu":
-        host = host_peak_bytes(plan, ledger)
         where = "memory of the host" if not machine.shared_with_host else "memory that device and host share"
-        reasons += _memory_reasons(
-            "host", "machine.host_memory_gib", host, interval_of(host), machine.host_usable_bytes, where
-        )
-    disk = sum(ledger.disk_terms.values())
-    if machine.disk_free_bytes is not None and disk > machine.disk_free_bytes:
-        text = f"needs {format_bytes(disk)} of disk, {format_bytes(machine.disk_free_bytes)} are free"
-        reasons.append(Reason(code="disk_space", field="machine.disk_free_gib", message=text))
-    reasons += _allocation_reasons(plan, ledger)
-    unsupported = unsupported_reason(software)
-    return [*reasons, unsupported] if unsupported is not None else reasons
+        limits.append(_memory_limit("host", "machine.host_memory_gib", on_host, machine.host_usable_bytes, where))
+    if machine.disk_free_bytes is not None:
+        disk = sum(sums.disk_terms.values())
+        text = "needs {needed} of disk, {usable} are free"
+        limits.append(_Limit("disk_space", "machine.disk_free_gib", disk, (disk, disk), machine.disk_free_bytes, text))
+    most = machine.device.supports.max_single_allocation_bytes
+    if most is not None:
+        largest = sums.largest_storage_bytes
+        text = "needs one allocation of {needed}, the driver gives at most {usable} at once"
+        limits.append(_Limit("single_allocation", "machine.device", largest, (largest, largest), most, text))
+    return limits
 
 
-def _allocation_reasons(plan: Plan, ledger: Ledger) -> list[Reason]:
-    """A driver's limit on one allocation (Intel Arc: 4 GB)."""
-    limit = plan.machine.device.supports.max_single_allocation_bytes
-    if limit is None or ledger.largest_storage_bytes <= limit:
-        return []
-    largest = format_bytes(ledger.largest_storage_bytes)
-    text = f"needs one allocation of {largest}, the driver gives at most {format_bytes(limit)} at once"
-    return [Reason(code="single_allocation", field="machine.device", message=text)]
+def _memory_limit(kind: str, field: str, needed: Quantity, usable: int, where: str) -> _Limit:
+    text = f"needs {{needed}} of the {where}, {{usable}} are usable"
+    return _Limit(f"{kind}_memory", field, needed, interval_of(needed), usable, text)
+
+
+def _grade(limits: list[_Limit], *, supported: bool) -> Quantity:
+    """Positions in VERDICTS: the worst that holds, by the contract's order."""
+    exceeded, in_doubt = limits[0].exceeded, limits[0].in_doubt
+    for limit in limits[1:]:
+        exceeded, in_doubt = exceeded | limit.exceeded, in_doubt | limit.in_doubt
+    return choose(exceeded, 3, choose(in_doubt, 1, 0) if supported else 2)
 
 
 def _place(machine: Machine) -> str:
@@ -157,30 +246,18 @@ def _place(machine: Machine) -> str:
     return "device's memory" if machine.logical_devices == 1 else "memory of each device"
 
 
-def host_peak_bytes(plan: Plan, ledger: Ledger) -> int:
+def host_peak_bytes(plan: Plan, sums: Totals) -> Quantity:
     """Host bytes of the run; on a shared pool the device's share is in it."""
-    own = sum(ledger.host_terms.values())
-    shared = ledger.required_bytes * plan.machine.logical_devices if plan.machine.shared_with_host else 0
+    own = sum(sums.host_terms.values())
+    shared = sums.required_bytes * plan.machine.logical_devices if plan.machine.shared_with_host else 0
     return own + shared
 
 
-def _memory_reasons(
-    kind: str, field: str, needed: int, interval: tuple[int, int], usable: int, where: str
-) -> list[Reason]:
-    text = f"needs {format_bytes(needed)} of the {where}, {format_bytes(usable)} are usable"
-    if interval[0] > usable:
-        return [Reason(code=f"{kind}_memory", field=field, message=text)]
-    if interval[1] > usable:
-        spread = f"{format_bytes(interval[0])} to {format_bytes(interval[1])}"
-        return [Reason(code=f"{kind}_memory_tight", field=field, message=f"{text}; the estimate ranges from {spread}")]
-    return []
-
-
-def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]:
-    held, rules = ledger.resident, plan.rules
+def _time(plan: Plan, points: Points, sums: Totals) -> tuple[StepTime | None, tuple[str, ...]]:
+    held, rules = sums.resident, plan.rules
     sharding = Sharding(plan.zero_stage, plan.data_parallel)
     sent = bytes_sent(
-        gradient_bytes=ledger.communication_bytes * sharding.gradient_shards,
+        gradient_bytes=sums.communication_bytes * sharding.gradient_shards,
         weight_bytes=held.weights * sharding.weight_shards * rules.weights_width // rules.stored_width,
         data_parallel=plan.data_parallel,
         zero_stage=plan.zero_stage,
@@ -190,7 +267,7 @@ def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]
         return (
             step_time(
                 compile_step(plan.spec, rules), rules, plan.spec, plan.machine.device,
-                batch=plan.micro_batch_size, sequence=plan.sequence_length, rank=plan.rank,
+                batch=points.batch, sequence=points.sequence, rank=points.rank,
                 gradient_accumulation_steps=plan.gradient_accumulation_steps,
                 optimizer_bytes=held.optimizer_traffic, data_parallel=plan.data_parallel,
                 zero_stage=plan.zero_stage, communication_bytes=sent,
@@ -203,4 +280,14 @@ def _time(plan: Plan, ledger: Ledger) -> tuple[StepTime | None, tuple[str, ...]]
         return None, ("no time: the plan is beyond what 64-bit numbers hold",)
 
 
-__all__ = ["Evaluation", "evaluate", "host_peak_bytes", "interval_of", "optimizer_choice", "weigh"]
+__all__ = [
+    "VERDICTS",
+    "Evaluation",
+    "Survey",
+    "evaluate",
+    "host_peak_bytes",
+    "interval_of",
+    "prepare",
+    "survey",
+    "weigh",
+]

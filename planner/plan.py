@@ -12,6 +12,7 @@ from planner.frameworks import adapted_names, adapter_dtype, as_built_by
 from planner.hardware import DeviceProfile, Machine
 from planner.step.adapters import with_targets
 from planner.step.rules import BYTES, StepRules
+from planner.step.sizes import Quantity
 from planner.support import Needs, attention_kernel
 
 FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
@@ -37,6 +38,18 @@ FRAMEWORK_DEFAULTS: dict[str, dict[str, str]] = {
     "litgpt": {"activation_checkpointing": "none", "loss": "full_logits"},
     "deepspeed": {"activation_checkpointing": "none", "loss": "full_logits"},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The sizes of a plan: ints, or int64 arrays of one length, one element for each of many plans that differ in them.
+
+    `batch` is the micro-batch of a data rank, `sequence` its length in tokens, `rank` the adapters' (any without them).
+    """
+
+    batch: Quantity
+    sequence: Quantity
+    rank: Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,11 @@ class Plan:
     kernel_reason: str
     assumed: dict[str, Any] = field(default_factory=dict[str, Any])
     warnings: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> Points:
+        """The plan's own sizes."""
+        return Points(self.micro_batch_size, self.sequence_length, self.rank)
 
     @property
     def needs(self) -> Needs:
@@ -340,8 +358,10 @@ def _lora(run: RunRequest, method: str, dtype: str, filler: _Filler) -> LoraSett
     lora = run.lora
     if "adapter_dtype" not in lora.model_fields_set:
         lora = lora.model_copy(update={"adapter_dtype": dtype})
-    for name in LoraSettings.model_fields.keys() - run.lora.model_fields_set:
-        filler.assumed[f"run.lora.{name}"] = getattr(lora, name)
+    given = run.lora.model_fields_set
+    filler.assumed |= {
+        f"run.lora.{name}": getattr(lora, name) for name in LoraSettings.model_fields if name not in given
+    }
     return lora
 
 

@@ -1,16 +1,20 @@
 """The ledger of one plan: every term at the step's peak, every moment of the run, host and disk.
 
+`totals` gives its sums for one plan or, with arrays of sizes, for many; `build` adds the words of one.
+
 Terms add up to the byte: allocated = the ten terms of live storages at the peak; reserved = allocated + fragmentation;
 process = reserved + what lies outside the allocator.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, reduce
 from operator import attrgetter
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from planner.architecture.count import checkpoint_total
@@ -20,10 +24,10 @@ from planner.memory.optimizer import OptimizerChoice, host_state_bytes, state_by
 from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
-from planner.plan import Plan
-from planner.step.program import CHECKPOINT, StepInstant, StepProgram, compile_evaluation, compile_step
+from planner.plan import Plan, Points
+from planner.step.program import StepInstant, StepProgram, compile_evaluation, compile_step
 from planner.step.rules import BYTES, StepRules
-from planner.step.sizes import ceiling_division
+from planner.step.sizes import Quantity, ceiling_division, choose, maximum
 from planner.units import MIB
 
 TERMS: Final = (
@@ -39,26 +43,36 @@ PYTHON_PROCESS_BYTES: Final = 240 * MIB
 SAVED_CHECKPOINTS: Final = 1
 
 
+STEP: Final = ("forward", "loss", "backward", "optimizer_step")
+"""The moments of a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What lives in the device through the whole run, and what the optimizer step adds."""
+    """What lives in the device through the whole run, and what the optimizer step adds.
 
-    weights: int
-    adapters: int
-    quantization_state: int
-    optimizer_states: int
-    master_weights: int
-    gradients: int
+    Arrays where the ranks are. `gradient_heap` and `gradient_mapped` are the gradients that outlive backward, as a
+    CPU's allocator places them.
+    """
+
+    weights: Quantity
+    adapters: Quantity
+    quantization_state: Quantity
+    optimizer_states: Quantity
+    master_weights: Quantity
+    gradients: Quantity
+    gradient_heap: Quantity
+    gradient_mapped: Quantity
     communication: Communication
-    optimizer_temporaries: int
-    host_optimizer_states: int
-    load_temporaries: int
-    largest_weight: int
-    optimizer_traffic: int
-    trainable_parameters: int
+    optimizer_temporaries: Quantity
+    host_optimizer_states: Quantity
+    load_temporaries: Quantity
+    largest_weight: Quantity
+    optimizer_traffic: Quantity
+    trainable_parameters: Quantity
 
     @property
-    def standing(self) -> int:
+    def standing(self) -> Quantity:
         """Bytes that are there in every moment of the steady step."""
         return self.weights + self.adapters + self.quantization_state + self.optimizer_states + self.master_weights
 
@@ -74,24 +88,30 @@ class PeakPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """The result. All device figures are per logical device, in bytes."""
+class Totals:
+    """The sums, in bytes, of one plan or of many. All device figures are per logical device."""
+
+    moments: dict[str, Quantity]
+    peak_allocated_bytes: Quantity
+    peak_reserved_bytes: Quantity
+    peak_process_bytes: Quantity
+    required_bytes: Quantity
+    host_terms: dict[str, Quantity]
+    disk_terms: dict[str, Quantity]
+    resident: Resident
+    communication_bytes: Quantity
+    largest_storage_bytes: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger(Totals):
+    """The sums of one plan, and what they are made of."""
 
     terms: dict[str, int]
     peak_moment: str
     peak_operation: str
-    moments: dict[str, int]
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int
-    peak_process_bytes: int
-    required_bytes: int
     highest_moment: str
     parts: tuple[PeakPart, ...]
-    host_terms: dict[str, int]
-    disk_terms: dict[str, int]
-    resident: Resident
-    communication_bytes: int
-    largest_storage_bytes: int
 
 
 def optimizer_choice(plan: Plan) -> OptimizerChoice:
@@ -106,12 +126,37 @@ def optimizer_choice(plan: Plan) -> OptimizerChoice:
     )
 
 
-@lru_cache(maxsize=1024)
+def _resident(plan: Plan, rank: Quantity) -> Resident:
+    """`resident` of a plan at a rank, or at each of an array of ranks."""
+    sharding = Sharding(plan.zero_stage, plan.data_parallel)
+    rules, choice = plan.rules.standing, optimizer_choice(plan)
+    if np.ndim(rank) == 0:
+        return resident(plan.spec, rules, rank, choice, sharding, plan.double_quant, plan.master_weights)
+    ranks, positions = np.unique(rank, return_inverse=True)
+    each = [
+        resident(plan.spec, rules, int(one), choice, sharding, plan.double_quant, plan.master_weights) for one in ranks
+    ]
+    return _taken(each, positions)
+
+
+def _taken(each: list[Any], positions: NDArray[Any]) -> Any:
+    """Records of equal kind as one record of arrays: element i is from `each[positions[i]]`."""
+    found: dict[str, Quantity] = {}
+    for field in fields(each[0]):
+        values = [getattr(one, field.name) for one in each]
+        if isinstance(values[0], Communication):
+            found[field.name] = _taken(values, positions)
+        else:
+            found[field.name] = values[0] if len(set(values)) == 1 else np.array(values)[positions]
+    return replace(each[0], **found)
+
+
+@lru_cache(maxsize=4096)
 def resident(
     spec: ModelSpec, rules: StepRules, rank: int, choice: OptimizerChoice, sharding: Sharding,
     double_quant: bool, master: bool,
 ) -> Resident:  # fmt: skip
-    """Bytes that do not depend on batch and sequence."""
+    """Bytes that do not depend on batch and sequence. `rules` are the standing ones (`StepRules.standing`)."""
     tensors, rounding = trained(spec, rules, rank), choice.rounding
     width = rules.adapter_width if rules.has_adapters else rules.stored_width
     states = state_bytes(choice, tensors, sharding.optimizer_shards)
@@ -124,6 +169,8 @@ def resident(
         optimizer_states=states - paged,
         master_weights=sum_rounded(tensors, 4, rounding, sharding.optimizer_shards) if master else 0,
         gradients=_gradient_bytes(tensors, low_rank, rules, rounding, sharding),
+        gradient_heap=_gradients_where(processor.in_heap, tensors, rules),
+        gradient_mapped=_gradients_where(processor.mapped, tensors, rules),
         communication=communication(spec, rules, tensors, sharding),
         optimizer_temporaries=step_temporary_bytes(choice, tensors, width, sharding.optimizer_shards),
         host_optimizer_states=paged,
@@ -141,6 +188,14 @@ def _gradient_bytes(
     return sum_rounded(tensors, width, rounding, sharding.gradient_shards)
 
 
+def _gradients_where(placed: Callable[[int], int], tensors: list[Tensors], rules: StepRules) -> int:
+    """Bytes of the trained tensors' gradients that are placed so; none where backward's end leaves none."""
+    if rules.optimizer_in_backward:
+        return 0
+    width = rules.adapter_width if rules.has_adapters else rules.gradient_width
+    return sum(placed(tensor.elements * width) * tensor.count for tensor in tensors)
+
+
 def _largest_source(spec: ModelSpec, rules: StepRules) -> int:
     """Loading quantises one weight after another on the device: the largest in 16 bit is there beside its packed form.
 
@@ -156,60 +211,133 @@ def _largest_weight(spec: ModelSpec, rules: StepRules) -> int:
     return max(sizes, default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step's bytes at some sizes: of each storage class [K], and alive at each instant [I]; or [K, N] and [I, N]."""
+
+    program: StepProgram
+    sizes: NDArray[Any]
+    instants: NDArray[Any]
+
+    @classmethod
+    def at(cls, program: StepProgram, plan: Plan, points: Points) -> _Step:
+        rounding = plan.machine.device.allocation_rounding_bytes
+        sizes = program.storage_bytes(points.batch, points.sequence, points.rank, rounding)
+        shards = Sharding(plan.zero_stage, plan.data_parallel).gradient_shards
+        if shards > 1:
+            sizes[program.gradients] = ceiling_division(sizes[program.gradients], shards)
+        return cls(program, sizes, program.instant_bytes(sizes))
+
+    def highest(self, sizes: NDArray[Any]) -> Quantity:
+        """The most bytes of any instant when the storage classes have these sizes."""
+        return _whole(self.program.instant_bytes(sizes).max(axis=0))
+
+
+def _whole(values: Any) -> Quantity:
+    """A number or an array of whole numbers, as Python's integer or as int64."""
+    return np.asarray(values, dtype=np.int64) if np.ndim(values) else int(values)
+
+
+def totals(plan: Plan, points: Points) -> Totals:
+    """The sums of a plan at some sizes.
+
+    Raises:
+        NotModelled: a block of the model has no step program.
+        OverflowError: arrays of which some plan may need more than 4 PiB.
+    """
+    return _totals(plan, points, _Step.at(compile_step(plan.spec, plan.rules), plan, points))
+
+
 def build(plan: Plan) -> Ledger:
     """The ledger of a plan.
 
     Raises:
         NotModelled: a block of the model has no step program.
     """
-    spec, rules, choice = plan.spec, plan.rules, optimizer_choice(plan)
-    sharding = Sharding(plan.zero_stage, plan.data_parallel)
-    held = resident(spec, rules, plan.rank, choice, sharding, plan.double_quant, plan.master_weights)
-    program = compile_step(spec, rules)
-    rounded_sizes = _sizes(program, plan, sharding)
-    totals: list[int] = program.instant_bytes(rounded_sizes).tolist()
-    highest = {name: max(totals[first:end]) for name, first, end in program.moments}
-    moments = _moments(plan, highest, held, sharding)
-    sizes: list[int] = rounded_sizes.tolist()
-    step = {name: moments[name] for name in ("forward", "loss", "backward", "optimizer_step") if name in moments}
-    peak_moment = max(step, key=step.__getitem__)
+    step = _Step.at(compile_step(plan.spec, plan.rules), plan, plan.points)
+    sums = _totals(plan, plan.points, step)
+    moments, held = sums.moments, sums.resident
+    peak_moment = max((name for name in STEP if name in moments), key=moments.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
-        first = next(first for name, first, _ in program.moments if name == peak_moment)
-        position = totals.index(highest[peak_moment], first)
-        terms = _instant_terms(program, program.instants[position], sizes, held)
-        parts, operation = _instant_parts(program, position, sizes), program.instants[position].operation
-    beyond = _fragmentation(plan, held, program, sizes, sum(terms.values()))
-    return _finish(plan, held, terms, parts, peak_moment, operation, moments, max(sizes), beyond)
-
-
-def _sizes(program: StepProgram, plan: Plan, sharding: Sharding) -> NDArray[Any]:
-    rounding = plan.machine.device.allocation_rounding_bytes
-    sizes = program.storage_bytes(plan.micro_batch_size, plan.sequence_length, plan.rank, rounding)
-    if sharding.gradient_shards > 1:
-        sizes[program.gradients] = ceiling_division(sizes[program.gradients], sharding.gradient_shards)
-    return sizes
-
-
-def _moments(plan: Plan, step: dict[str, int], held: Resident, sharding: Sharding) -> dict[str, int]:
-    """Allocated bytes of each moment of the run: load, the step's four, evaluation, save."""
-    standing = held.standing
-    moments = {"load": held.weights + held.quantization_state + held.adapters + held.load_temporaries}
-    moments |= {name: standing + held.communication.at(name) + total for name, total in step.items()}
-    kept = _kept_gradients(plan, held)
-    moments["optimizer_step"] = standing + held.communication.optimizer_step + kept + held.optimizer_temporaries
-    evaluation = compile_evaluation(plan.spec, plan.rules)
-    moments["evaluation"] = (
-        standing
-        + held.communication.evaluation
-        + max(evaluation.instant_bytes(_sizes(evaluation, plan, sharding)).tolist())
+        position, sizes = _peak_position(step, peak_moment), step.sizes.tolist()
+        instant = step.program.instants[position]
+        terms = _instant_terms(step.program, instant, sizes, held)
+        parts, operation = _instant_parts(step.program, position, sizes), instant.operation
+    outside = {
+        "fragmentation": sums.peak_reserved_bytes - sums.peak_allocated_bytes,
+        "outside_allocator": sums.peak_process_bytes - sums.peak_reserved_bytes,
+    }
+    return Ledger(
+        *(getattr(sums, field.name) for field in fields(sums)),
+        terms=terms | outside,
+        peak_moment=peak_moment,
+        peak_operation=operation,
+        highest_moment=max(moments, key=moments.__getitem__),
+        parts=parts,
     )
+
+
+def _peak_position(step: _Step, moment: str) -> int:
+    """The first of a moment's instants that is its highest."""
+    first, end = next((first, end) for name, first, end in step.program.moments if name == moment)
+    return first + int(step.instants[first:end].argmax())
+
+
+def _totals(plan: Plan, points: Points, step: _Step) -> Totals:
+    held = _resident(plan, points.rank)
+    moments = _moments(plan, points, step, held)
+    allocated = _highest([moments[name] for name in STEP if name in moments])
+    fragmentation = _fragmentation(plan, held, step, allocated)
+    if np.any(held.communication.idle):
+        fragmentation = fragmentation + maximum(0, held.communication.idle - _peak_gradients(plan, step, moments, held))
+    outside = plan.machine.device.context_bytes
+    return Totals(
+        moments=moments,
+        peak_allocated_bytes=allocated,
+        peak_reserved_bytes=allocated + fragmentation,
+        peak_process_bytes=allocated + fragmentation + outside,
+        required_bytes=_highest(list(moments.values())) + fragmentation + outside,
+        host_terms=_host_terms(plan, held),
+        disk_terms=_disk_terms(plan, held),
+        resident=held,
+        communication_bytes=held.gradients if plan.data_parallel > 1 else 0,
+        largest_storage_bytes=maximum(_whole(step.sizes.max(axis=0)), held.largest_weight),
+    )
+
+
+def _highest(values: list[Quantity]) -> Quantity:
+    return reduce(maximum, values)
+
+
+def _peak_gradients(plan: Plan, step: _Step, moments: dict[str, Quantity], held: Resident) -> Quantity:
+    """Bytes of gradients at the step's peak, the first of its highest instants."""
+    program = step.program
+    alive = program.counts[:, program.gradients] @ step.sizes[program.gradients]
+    peak, found = _highest([moments[name] for name in STEP if name in moments]), _kept_gradients(plan, held)
+    for name, first, end in reversed(program.moments):
+        position = step.instants[first:end].argmax(axis=0)
+        there = np.take_along_axis(alive[first:end], position[None], axis=0)[0]
+        found = choose(moments[name] == peak, _whole(there), found)
+    return found
+
+
+def _moments(plan: Plan, points: Points, step: _Step, held: Resident) -> dict[str, Quantity]:
+    """Allocated bytes of each moment of the run: load, the step's four, evaluation, save."""
+    standing, gathered = held.standing, held.communication
+    moments = {"load": held.weights + held.quantization_state + held.adapters + held.load_temporaries}
+    for name, alive in step.program.highest_bytes(step.instants).items():
+        moments[name] = standing + gathered.at(name) + alive
+    kept = _kept_gradients(plan, held)
+    moments["optimizer_step"] = standing + gathered.optimizer_step + kept + held.optimizer_temporaries
+    evaluation = _Step.at(compile_evaluation(plan.spec, plan.rules), plan, points)
+    moments["evaluation"] = standing + gathered.evaluation + _whole(evaluation.instants.max(axis=0))
     moments["save"] = standing
     return moments
 
 
-def _kept_gradients(plan: Plan, held: Resident) -> int:
+def _kept_gradients(plan: Plan, held: Resident) -> Quantity:
     return 0 if plan.optimizer_in_backward else held.gradients
 
 
@@ -258,7 +386,7 @@ def _described(program: StepProgram, position: int) -> tuple[tuple[int, int, str
     )
 
 
-def _fragmentation(plan: Plan, held: Resident, program: StepProgram, sizes: list[int], allocated: int) -> int:
+def _fragmentation(plan: Plan, held: Resident, step: _Step, allocated: Quantity) -> Quantity:
     """Highest reserved minus peak allocated.
 
     On the CPU what the C library's allocator keeps (planner/memory/processor.py). The native CUDA allocator by the
@@ -267,82 +395,45 @@ def _fragmentation(plan: Plan, held: Resident, program: StepProgram, sizes: list
     allocators as the native one until measured.
     """
     if plan.rules.on_processor:
-        return max(0, _resident_peak(plan, held, program, sizes) - allocated)
+        return maximum(0, _resident_peak(plan, held, step) - allocated)
     if plan.allocator == "expandable_segments":
         return allocated // 64
-    return int(allocated * NATIVE_FRAGMENTATION_PRIOR)
+    return _whole(allocated * NATIVE_FRAGMENTATION_PRIOR)
 
 
-def _resident_peak(plan: Plan, held: Resident, program: StepProgram, sizes: list[int]) -> int:
+def _resident_peak(plan: Plan, held: Resident, step: _Step) -> Quantity:
     """Resident bytes of the step on a CPU, above the imports."""
     rules = plan.rules
-    alive = [[(sizes[index], count) for index, count in instant.live] for instant in program.instants]
-    gradients = _gradient_storages(plan)
-    alive.append([*gradients, *_optimizer_storages(plan, held, gradients)])
+    in_heap, mapped = _optimizer_step(plan, held, processor.in_heap), _optimizer_step(plan, held, processor.mapped)
+    highest_heap = maximum(step.highest(processor.in_heap(step.sizes)), in_heap)
+    highest_mapped = maximum(step.highest(processor.mapped(step.sizes)), mapped)
     if rules.checkpoint_every and rules.checkpointing == "full":
         layers = -(-plan.spec.text.layer_count // rules.checkpoint_every)
-        freed = processor.heap_bytes(gradients)
-        holes = processor.holes_of_checkpoints(_working_set(program, sizes), layers, freed)
+        holes = processor.holes_of_checkpoints(_working_set(step), layers, held.gradient_heap)
     else:
-        peak = processor.highest_heap_bytes(alive)
-        holes = processor.holes_without_checkpoints(peak, adapters=rules.has_adapters)
-    return processor.resident_peak_bytes(held.standing, alive, holes)
+        holes = processor.holes_without_checkpoints(highest_heap, adapters=rules.has_adapters)
+    return processor.resident_peak_bytes(held.standing, highest_mapped, highest_heap, holes)
 
 
-def _gradient_storages(plan: Plan) -> list[tuple[int, int]]:
-    """The gradient of each trained tensor, where gradients outlive backward."""
-    if plan.optimizer_in_backward:
-        return []
-    width = plan.rules.adapter_width if plan.rules.has_adapters else plan.rules.gradient_width
-    return [(tensor.elements * width, tensor.count) for tensor in trained(plan.spec, plan.rules, plan.rank)]
+def _optimizer_step(plan: Plan, held: Resident, placed: Callable[[Quantity], Quantity]) -> Quantity:
+    """What is placed so in the optimizer's step.
 
-
-def _optimizer_storages(plan: Plan, held: Resident, gradients: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The optimizer's temporaries: as many as gradients under foreach, else two of the largest parameter."""
+    The gradients, and as much again under foreach, else two temporaries of the largest parameter.
+    """
+    gradients = held.gradient_heap if placed is processor.in_heap else held.gradient_mapped
     if plan.optimizer_impl == "foreach":
-        return gradients
-    return [(held.optimizer_temporaries // 2, 2)]
+        return 2 * gradients
+    return gradients + 2 * placed(held.optimizer_temporaries // 2)
 
 
-def _working_set(program: StepProgram, sizes: list[int]) -> int:
+def _working_set(step: _Step) -> Quantity:
     """Heap bytes of a checkpointed layer's forward pass, without what its checkpoint keeps."""
-    return processor.highest_heap_bytes(
-        [(sizes[index], count) for index, count in instant.live if not program.kinds[index].what.startswith(CHECKPOINT)]
-        for instant in program.instants
-        if instant.moment == "forward"
-    )
+    sizes = processor.in_heap(step.sizes)
+    sizes[step.program.checkpoints] = 0
+    return step.program.highest_bytes(step.program.instant_bytes(sizes)).get("forward", 0)
 
 
-def _finish(
-    plan: Plan, held: Resident, terms: dict[str, int], parts: tuple[PeakPart, ...], peak_moment: str, operation: str,
-    moments: dict[str, int], largest: int, beyond: int,
-) -> Ledger:  # fmt: skip
-    allocated = sum(terms.values())
-    fragmentation = beyond + max(0, held.communication.idle - terms["gradients"])
-    outside = plan.machine.device.context_bytes
-    highest_moment = max(moments, key=moments.__getitem__)
-    extra = max(0, moments[highest_moment] - allocated)
-    host = _host_terms(plan, held)
-    return Ledger(
-        terms=terms | {"fragmentation": fragmentation, "outside_allocator": outside},
-        peak_moment=peak_moment,
-        peak_operation=operation,
-        moments=moments,
-        peak_allocated_bytes=allocated,
-        peak_reserved_bytes=allocated + fragmentation,
-        peak_process_bytes=allocated + fragmentation + outside,
-        required_bytes=allocated + extra + fragmentation + outside,
-        highest_moment=highest_moment,
-        parts=parts,
-        host_terms=host,
-        disk_terms=_disk_terms(plan, held),
-        resident=held,
-        communication_bytes=held.gradients if plan.data_parallel > 1 else 0,
-        largest_storage_bytes=max(largest, held.largest_weight),
-    )
-
-
-def _host_terms(plan: Plan, held: Resident) -> dict[str, int]:
+def _host_terms(plan: Plan, held: Resident) -> dict[str, Quantity]:
     """Host bytes of all processes of the run, one a logical device; none of its own where host and device share memory.
 
     The interpreter with the imported libraries, paged optimizer states (bitsandbytes keeps them in managed memory),
@@ -356,10 +447,10 @@ def _host_terms(plan: Plan, held: Resident) -> dict[str, int]:
         "optimizer_states": held.host_optimizer_states * processes,
         "saving": 0 if plan.machine.shared_with_host else saved,
     }
-    return {name: size for name, size in terms.items() if size}
+    return {name: size for name, size in terms.items() if isinstance(size, np.ndarray) or size}
 
 
-def _disk_terms(plan: Plan, held: Resident) -> dict[str, int]:
+def _disk_terms(plan: Plan, held: Resident) -> dict[str, Quantity]:
     """Disk bytes: the downloaded checkpoint in its stored dtype, and one saved checkpoint with its optimizer states."""
     stored = BYTES.get(plan.spec.stored_dtype or "", 2)
     sharding = Sharding(plan.zero_stage, plan.data_parallel)

@@ -11,13 +11,10 @@ holds the 44 steps that the figures below were taken from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
+from planner.step.sizes import Quantity, choose, maximum
 from planner.units import MIB
-
-Alive = Sequence[tuple[int, int]]
-"""Storages at one instant: bytes of one, and how many."""
 
 LARGEST_HEAP_BLOCK: Final = 32 * MIB
 FIRST_USE_BYTES: Final = 40 * MIB
@@ -29,37 +26,33 @@ HOLES_WITH_ADAPTERS: Final = (3, 5)
 """The same of 10 steps with LoRA, which frees three results for each that it keeps: median 0.55, 80 % 0.42 to 0.87."""
 
 
-def resident_peak_bytes(standing_bytes: int, instants: Iterable[Alive], holes_bytes: int) -> int:
+def resident_peak_bytes(
+    standing_bytes: Quantity, mapped_bytes: Quantity, heap_bytes: Quantity, holes_bytes: Quantity
+) -> Quantity:
     """Resident bytes above the imports: what stands through the step, highest mapped and highest heap, holes."""
-    listed = tuple(instants)
-    mapped = max((_mapped(alive) for alive in listed), default=0)
-    return standing_bytes + mapped + highest_heap_bytes(listed) + holes_bytes + FIRST_USE_BYTES
+    return standing_bytes + mapped_bytes + heap_bytes + holes_bytes + FIRST_USE_BYTES
 
 
-def highest_heap_bytes(instants: Iterable[Alive]) -> int:
-    """The most that lies in the heap at one instant."""
-    return max((heap_bytes(alive) for alive in instants), default=0)
+def in_heap(size_bytes: Quantity) -> Quantity:
+    """The bytes of a storage if it lies in the heap, else 0."""
+    return choose(size_bytes <= LARGEST_HEAP_BLOCK, size_bytes, 0)
 
 
-def heap_bytes(alive: Alive) -> int:
-    """Bytes of the storages that lie in the heap."""
-    return sum(size * count for size, count in alive if size <= LARGEST_HEAP_BLOCK)
+def mapped(size_bytes: Quantity) -> Quantity:
+    """The bytes of a storage if it is mapped on its own, else 0."""
+    return choose(size_bytes <= LARGEST_HEAP_BLOCK, 0, size_bytes)
 
 
-def holes_without_checkpoints(heap_peak_bytes: int, *, adapters: bool) -> int:
+def holes_without_checkpoints(heap_peak_bytes: Quantity, *, adapters: bool) -> Quantity:
     """Holes in proportion to what the heap holds."""
     numerator, denominator = HOLES_WITH_ADAPTERS if adapters else HOLES
     return heap_peak_bytes * numerator // denominator
 
 
-def holes_of_checkpoints(working_bytes: int, layers: int, freed_gradient_bytes: int) -> int:
+def holes_of_checkpoints(working_bytes: Quantity, layers: int, freed_gradient_bytes: Quantity) -> Quantity:
     """Every checkpointed layer leaves a hole of its forward working set, pinned by the tensor that it keeps.
 
     The heap of the last step's gradients is filled first. On 11 steps the resident size so predicted was 0.80 to 1.24
     of the measured one, median 0.99; the rule was chosen on those steps, among others that fitted them worse.
     """
-    return max(0, working_bytes * layers - freed_gradient_bytes)
-
-
-def _mapped(alive: Alive) -> int:
-    return sum(size * count for size, count in alive if size > LARGEST_HEAP_BLOCK)
+    return maximum(0, working_bytes * layers - freed_gradient_bytes)

@@ -10,7 +10,7 @@ a layer, gradients shrink by a constant a layer), and a linear function is large
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import mul
@@ -30,11 +30,13 @@ from planner.step.norms import norm
 from planner.step.player import FLOAT32, INDEX, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
-from planner.step.sizes import TOKENS, Monomial, S, Size, above, constant, product_of, rounded, values_for
+from planner.step.sizes import TOKENS, Monomial, Quantity, S, Size, above, constant, product_of, rounded, values_for
 from planner.step.tape import Operation, StorageClass, Tape, Term, Value, Work
 from planner.step.variants import Variant, variant_of
 
 OVERFLOW: Final = 2**61
+EXACT: Final = 2**52
+"""Below it float64 holds every integer and every quotient by an allocator's rounding, and multiplies far quicker."""
 CHECKPOINT = "checkpoint: "
 """How the names of what checkpoints keep begin."""
 
@@ -53,8 +55,9 @@ class StepProgram:
     """A compiled step: the instants that can be the highest, and the work with how often it is done.
 
     The sizes of the K storage classes are the product of `coefficients` [K, monomials] with the monomials' values, the
-    bytes of the I instants the product of `counts` [I, K] with the sizes: in 64-bit integers where they hold the
-    result, else in Python's own. Instants of one moment stand together; `moments` gives where each begins and ends.
+    bytes of the I instants the product of `counts` [I, K] with the sizes, exactly in each kind of number. Instants of
+    one moment stand together; `moments` gives where each begins and ends. `gradients` and `checkpoints` [K] mark the
+    classes of those terms.
     """
 
     kinds: tuple[StorageClass, ...]
@@ -68,24 +71,50 @@ class StepProgram:
     moments: tuple[tuple[str, int, int], ...]
     formulas: tuple[str, ...]
     gradients: NDArray[np.bool_]
+    checkpoints: NDArray[np.bool_]
 
-    def storage_bytes(self, batch: Any, sequence: Any, rank: Any, rounding_bytes: int) -> NDArray[Any]:
-        """Bytes of one storage of each class, rounded as the allocator rounds: [K], or [K, N] for arrays of N plans."""
+    def storage_bytes(self, batch: Quantity, sequence: Quantity, rank: Quantity, rounding_bytes: int) -> NDArray[Any]:
+        """Bytes of one storage of each class, rounded as the allocator rounds: [K], or [K, N] for arrays of N plans.
+
+        Raises:
+            OverflowError: arrays of which some plan may need more than 4 PiB.
+        """
         values = values_for(self.variables, batch, sequence, rank)
+        several = any(isinstance(value, np.ndarray) for value in values.values())
+        dtype = self._arithmetic(values, several=several)
         products = [product_of(monomial, values) for monomial in self.monomials]
-        several = any(isinstance(product, np.ndarray) for product in products)
-        dtype = object if self._overflows(products, several=several) else np.int64
-        table = np.array(np.broadcast_arrays(*products) if several else products, dtype=dtype)
-        return rounded(self.coefficients.astype(dtype, copy=False) @ table, rounding_bytes)
+        table: NDArray[Any] = np.array(
+            np.broadcast_arrays(*products, batch, sequence, rank)[:-3] if several else products, dtype
+        )
+        sizes: NDArray[Any] = self.coefficients.astype(dtype, copy=False) @ table
+        if dtype is np.float64:
+            return np.ceil(sizes / rounding_bytes) * rounding_bytes
+        return rounded(sizes, rounding_bytes)
 
-    def _overflows(self, products: list[Any], *, several: bool) -> bool:
-        """Whether some instant's bytes may leave 64 bits, judged monomial by monomial in floating point."""
-        highest = [float(np.max(product)) if several else float(product) for product in products]
-        return sum(map(mul, highest, self.largest_coefficients)) > OVERFLOW
+    def _arithmetic(self, values: Mapping[str, Quantity], *, several: bool) -> Any:
+        """The kind of number to calculate in, judged by the largest value of each variable.
+
+        For one plan 64-bit integers, or Python's where those may not hold some instant's bytes; for several plans
+        float64, which is exact as far as they are taken.
+        """
+        highest = {name: float(np.max(value)) if several else float(value) for name, value in values.items()}
+        products = [product_of(monomial, highest) for monomial in self.monomials]
+        bound = sum(map(mul, products, self.largest_coefficients))
+        if not several:
+            return object if bound > OVERFLOW else np.int64
+        if bound > EXACT:
+            raise OverflowError("the sizes are beyond 4 PiB")
+        return np.float64
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Bytes alive at each instant: [I], or [I, N]."""
         return self.counts.astype(sizes.dtype, copy=False) @ sizes
+
+    def highest_bytes(self, instants: NDArray[Any]) -> dict[str, Quantity]:
+        """The most bytes of each moment, of instants [I] or [I, N]: Python integers, or int64 arrays."""
+        names = [name for name, _, _ in self.moments]
+        highest = np.maximum.reduceat(instants, [first for _, first, _ in self.moments], axis=0)
+        return dict(zip(names, highest.tolist() if highest.ndim == 1 else highest.astype(np.int64), strict=True))
 
 
 @dataclass(slots=True)
@@ -637,7 +666,8 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
         counts=counts,
         moments=_moment_ranges(instants),
         formulas=tuple(repr(kind.bytes) for kind in kinds),
-        gradients=np.array([kind.term == "gradients" for kind in kinds]),
+        gradients=np.array([kind.term == "gradients" for kind in kinds], dtype=np.bool_),
+        checkpoints=np.array([kind.what.startswith(CHECKPOINT) for kind in kinds], dtype=np.bool_),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from planner.architecture.spec import Module
@@ -47,6 +48,11 @@ class StepRules:
     optimizer_in_backward: bool = False
     on_processor: bool = False
     stored_dtype: str | None = None
+
+    @property
+    def standing(self) -> StepRules:
+        """What of the rules weights, adapters and states depend on: the rest is set to one value."""
+        return _standing(self)
 
     @property
     def weights_width(self) -> int:
@@ -116,6 +122,11 @@ class StepRules:
         """
         left_out = module.component == "lm_head" and self.framework != "litgpt"
         return self.scheme is not None and module.kind == "linear" and not left_out
+
+
+@lru_cache(maxsize=4096)
+def _standing(rules: StepRules) -> StepRules:
+    return replace(rules, kernel="fused", checkpointing="none", checkpoint_every=0, loss="full_logits", loss_chunks=8)
 
 
 def leaf(module: Module) -> str:

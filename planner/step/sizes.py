@@ -9,11 +9,13 @@ ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 Monomial = tuple[str, ...]
+Quantity = Any
+"""A number of one plan, or an array of numbers, one element a plan: the formulas take and give both."""
 
 
 class Size:
@@ -162,6 +164,13 @@ def maximum(left: Any, right: Any) -> Any:
     if _is_array(left) or _is_array(right):
         return np.maximum(left, right)
     return max(left, right)
+
+
+def choose(condition: Any, yes: Any, no: Any) -> Any:
+    """`yes` where the condition holds, else `no`; elementwise for arrays."""
+    if not _is_array(condition):
+        return yes if condition else no
+    return cast("Any", np.where(condition, yes, no))
 
 
 def ceiling_division(numerator: Any, denominator: int) -> Any:

@@ -51,13 +51,13 @@ class Needs:
     data_parallel: int = 1
 
 
-def support_for(device: DeviceProfile, needs: Needs) -> list[SoftwareSupport]:
+def support_for(device: DeviceProfile, needs: Needs) -> tuple[SoftwareSupport, ...]:
     """Every component that the plan needs, whether it runs there, since when and who says so.
 
     Where no source says anything, the component counts as supported, with an empty source and a note that says so:
     what nobody wrote about is a warning, never a refusal.
     """
-    return list(_components(device, needs))
+    return tuple(_components(device, needs))
 
 
 def support_warnings(software: Iterable[SoftwareSupport]) -> tuple[str, ...]:

@@ -12,12 +12,10 @@ from planner.architecture.spec import ModelSpec
 from planner.hardware.profile import DeviceProfile
 from planner.step.program import StepProgram
 from planner.step.rules import StepRules
-from planner.step.sizes import maximum
+from planner.step.sizes import Quantity, maximum
 from planner.throughput.rates import Basis, Rates, UnknownRate, peak_flops, rates_of
 from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 
-Quantity = Any
-"""A float for one plan; a float64 array, one element a plan, when batch, sequence or rank are arrays."""
 Bound = Literal["compute", "memory", "communication"]
 LARGEST_INTEGER: Final = 2**63 - 1
 

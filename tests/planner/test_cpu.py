@@ -6,6 +6,7 @@ import platform
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.cpu.__main__ import measured, resident_bytes
@@ -80,11 +81,9 @@ def test_attention_dropout_takes_the_math_kernel_on_a_cpu() -> None:
     assert difference > 2 * 3 * 4 * 4 * 512 * 512
 
 
-def test_mapped_and_heap_peaks_add_up_though_they_fall_apart() -> None:
-    loss = [(64 * MIB, 2), (MIB, 10)]
-    backward = [(64 * MIB, 1), (MIB, 30)]
+def test_what_stands_mapped_and_heap_peaks_and_holes_add_up() -> None:
     expected = (100 + 128 + 30 + 7) * MIB + processor.FIRST_USE_BYTES
-    assert processor.resident_peak_bytes(100 * MIB, [loss, backward], 7 * MIB) == expected
+    assert processor.resident_peak_bytes(100 * MIB, 128 * MIB, 30 * MIB, 7 * MIB) == expected
 
 
 def test_holes_follow_the_heap_or_the_checkpointed_layers() -> None:
@@ -95,4 +94,6 @@ def test_holes_follow_the_heap_or_the_checkpointed_layers() -> None:
 
 
 def test_a_block_of_32_mib_still_lies_in_the_heap() -> None:
-    assert processor.heap_bytes([(32 * MIB, 1), (32 * MIB + 64, 1)]) == 32 * MIB
+    sizes = np.array([32 * MIB, 32 * MIB + 64])
+    assert processor.in_heap(sizes).tolist() == [32 * MIB, 0]
+    assert processor.mapped(sizes).tolist() == [0, 32 * MIB + 64]
