@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from app.api.body import parse_json, parse_request
-from app.cli import EXIT_CODES, report
+from app.cli import EXIT_CODES
+from app.cli.answer_text import answer_text
 from app.cli.console import Console
 from app.hub import parse_config
 from app.knobs import Knob, knobs, unflatten
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def show(answer: Answer, as_json: bool, console: Console) -> None:
     """The answer for programs or for people."""
-    console.write(answer.model_dump_json(indent=2) if as_json else report.answer_text(answer, console))
+    console.write(answer.model_dump_json(indent=2) if as_json else answer_text(answer, console))
 
 
 def show_problem(problem: Problem, as_json: bool, console: Console) -> None:

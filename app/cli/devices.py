@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """List the devices that match."""
     from app.api.catalog import MAXIMUM_PAGE, summarise_device
-    from app.cli.report import gib
+    from app.web.numbers import gib
     from planner.hardware import find_devices
 
     query, cursor, found = " ".join(arguments.query), None, 0

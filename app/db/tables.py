@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, MetaData, TypeDecorator
+from sqlalchemy import JSON, DateTime, Index, MetaData, TypeDecorator
 from sqlmodel import Column, Field, SQLModel
 
 # Constraints need names before a migration can change them.
@@ -107,10 +107,18 @@ class Report(SQLModel, table=True):
     baseline: int
     edit_token_sha256: str
     document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="requests and answers")
-    models: str = Field(description="for search: names of the models, one a line")
-    devices: str
-    methods: str
-    verdicts: str
-    tiers: str
+    summary: list[dict[str, str]] = Field(sa_column=Column(JSON, nullable=False), description="a line for each plan")
+    words: str = Field(description="for search: title, notes and summary, casefolded")
     created_at: datetime = Field(default_factory=now, sa_column=Column(Instant, nullable=False, index=True))
     edited_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+
+
+class ReportFacet(SQLModel, table=True):
+    """What a list of reports can be narrowed by: the model, the device, ... of one of its plans."""
+
+    __tablename__ = "report_facet"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("ix_report_facet_facet_value", "facet", "value"),)
+
+    report_id: str = Field(primary_key=True, foreign_key="report.id", ondelete="CASCADE")
+    facet: str = Field(primary_key=True, description="model, device, method, verdict or tier")
+    value: str = Field(primary_key=True)

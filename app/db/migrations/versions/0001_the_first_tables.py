@@ -64,17 +64,27 @@ def upgrade() -> None:
         sa.Column("baseline", sa.Integer(), nullable=False),
         sa.Column("edit_token_sha256", sa.String(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
-        sa.Column("models", sa.String(), nullable=False),
-        sa.Column("devices", sa.String(), nullable=False),
-        sa.Column("methods", sa.String(), nullable=False),
-        sa.Column("verdicts", sa.String(), nullable=False),
-        sa.Column("tiers", sa.String(), nullable=False),
+        sa.Column("summary", sa.JSON(), nullable=False),
+        sa.Column("words", sa.String(), nullable=False),
         sa.Column("created_at", app.db.tables.Instant(timezone=True), nullable=False),
         sa.Column("edited_at", app.db.tables.Instant(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_report")),
     )
     with op.batch_alter_table("report", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_report_created_at"), ["created_at"], unique=False)
+
+    op.create_table(
+        "report_facet",
+        sa.Column("report_id", sa.String(), nullable=False),
+        sa.Column("facet", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["report_id"], ["report.id"], name=op.f("fk_report_facet_report_id_report"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("report_id", "facet", "value", name=op.f("pk_report_facet")),
+    )
+    with op.batch_alter_table("report_facet", schema=None) as batch_op:
+        batch_op.create_index("ix_report_facet_facet_value", ["facet", "value"], unique=False)
 
     op.create_table(
         "worker",
@@ -111,6 +121,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_worker_heartbeat_at"))
 
     op.drop_table("worker")
+    with op.batch_alter_table("report_facet", schema=None) as batch_op:
+        batch_op.drop_index("ix_report_facet_facet_value")
+
+    op.drop_table("report_facet")
     with op.batch_alter_table("report", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_report_created_at"))
 
