@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, estimates, health, verifications
+from app.api import catalog, estimates, health, software, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.db.opened import OpenedDatabase
@@ -24,6 +24,7 @@ from app.problems import Problem, from_parameters
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
 from app.web import pages, verification
+from app.web import software as software_page
 from app.web.configs import ConfigStore
 
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
@@ -58,10 +59,11 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         product_version(), "This machine" if is_loopback(settings.host) else "This server", settings.local_directories
     )
     application.include_router(health.router)
-    for router in (estimates.router, verifications.router, catalog.router):
+    for router in (estimates.router, verifications.router, catalog.router, software.router):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)
     application.include_router(verification.router)
+    application.include_router(software_page.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     _answer_errors(application)
     application.add_middleware(HotRoute)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from app.web import pages
+from app.web import pages, software
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -35,6 +35,7 @@ PAGES = {
     "/models/{model_id:path}": "/models/meta-llama/Llama-3.1-8B",
     "/devices": "/devices",
     "/devices/{device_id}": "/devices/nvidia-rtx-4090-24gb",
+    "/software": "/software",
     "/methodology": "/methodology",
     "/accuracy": "/accuracy",
     "/glossary": "/glossary",
@@ -104,9 +105,8 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
 
 
 def test_every_page_is_asked_for_below() -> None:
-    assert {
-        route.path for route in pages.router.routes if isinstance(route, Route) and "GET" in (route.methods or ())
-    } == set(PAGES)
+    routes = [*pages.router.routes, *software.router.routes]
+    assert {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())} == set(PAGES)
 
 
 def test_an_installed_wheel_serves_its_pages_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from app.web.templating import page, render
 from planner.catalog.models import UnknownModel, all_models, find_models, model
 from planner.contract import Answer
 from planner.hardware import UnknownDevice, all_devices, device, find_devices
+from planner.support import kind_of, routes_for
 
 router = APIRouter(include_in_schema=False)
 
@@ -211,8 +212,12 @@ def result_for(request: Request, plan: Plan, answer: Answer, config_hash: str | 
 
 def _result_values(request: Request, result: Result) -> dict[str, Any]:
     site = _site(request)
+    asked = result.answer.request
+    architecture = request.app.state.plans.machine(asked).device.architecture
     return {
         "result": result,
+        "machine_kind": kind_of(architecture),
+        "routes": routes_for(architecture, asked.run.method or result.answer.assumed.get("run.method", "")),
         "today": datetime.now(UTC).date().isoformat(),
         "base_address": str(request.base_url).rstrip("/"),
         "machine_label": site.machine_label,

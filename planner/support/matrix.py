@@ -8,6 +8,7 @@ from typing import Final
 
 from planner.contract import Reason, SoftwareSupport
 from planner.hardware import DeviceProfile
+from planner.support.routes import kind_of
 from planner.support.rows import SupportRow, row, row_for
 
 _BITSANDBYTES_OPTIMIZERS: Final = {"adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion"}
@@ -109,9 +110,20 @@ def _answered(component: str, feature: str, device: DeviceProfile, instead: str)
         return SoftwareSupport(component=component, supported=True, since="", source="", note=note)
     answer = found.features[feature]
     if answer == "no":
-        note = f"{feature} does not run on {device.name} ({found.detail}); use {instead} instead"
+        note = f"{feature} does not run on {device.name}; use {instead} instead{_near(device)}"
         return _said(component, found, supported=False, note=note)
     return _said(component, found, supported=True, note="" if answer == "yes" else found.detail)
+
+
+def _near(device: DeviceProfile) -> str:
+    """What trains on the device at all, for the end of a sentence."""
+    kind = kind_of(device.architecture)
+    if kind is None:
+        return ""
+    if not kind.routes:
+        return ". Nothing that we know trains there"
+    offers = "; ".join(f"{route.software} ({', '.join(route.methods)})" for route in kind.routes)
+    return f". What trains there: {offers}"
 
 
 def _framework(device: DeviceProfile, framework: str) -> SoftwareSupport:

@@ -26,6 +26,7 @@ PAGES = {
     "model": "/models/meta-llama/Llama-3.1-8B",
     "devices": "/devices",
     "device": "/devices/nvidia-rtx-4090-24gb",
+    "software": "/software",
     "method": "/methodology",
     "accuracy": "/accuracy",
     "glossary": "/glossary",

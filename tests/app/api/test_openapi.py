@@ -24,6 +24,8 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/api/v1/models/{model_id}",
         "/api/v1/devices",
         "/api/v1/devices/{device_id}",
+        "/api/v1/software",
+        "/api/v1/software/facts",
     }
     estimate = document["paths"]["/api/v1/estimates"]["post"]
     assert estimate["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/EstimateRequest")

@@ -28,6 +28,8 @@ PAGES = [
     "/models/meta-llama/Llama-3.1-8B",
     "/devices",
     "/devices/nvidia-rtx-4090-24gb",
+    "/software",
+    "/software?q=nothing+like+it",
     "/about",
     "/errors",
     "/methodology",
