@@ -40,6 +40,9 @@ class JobSpec(_Document):
     kind: JobKind
     request: EstimateRequest | None = Field(default=None, description="the plan to measure; none to calibrate")
     config: dict[str, Any] | None = Field(default=None, description="the model's config.json, looked up on submission")
+    machine: dict[str, Any] | None = Field(
+        default=None, description="the machine that the prediction is of, as JSON; none: the one that runs the job"
+    )
     steps: int = Field(default=10, ge=1, le=1000, description="most steps to measure")
     depth: int | None = Field(default=None, ge=1, description="layers to build where the whole model would not fit")
     device_class: str = Field(description="which kind of device: cpu, cuda/<catalogue id>, rocm/..., xpu/..., mps/...")

@@ -23,17 +23,7 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
 
     Raises what transformers raises when it can't build the config.
     """
-    transformers = library("transformers")
-    values = dict(config)
-    model_type = values.pop("model_type")
-    library_config = transformers.AutoConfig.for_model(model_type, **values)
-    cut_depth(library_config, settings.layers_override)
-    # The Trainer sets use_cache to False before it trains (transformers/trainer.py, `_inner_training_loop`'s set-up):
-    # with it the keys and values of every layer would live in a DynamicCache.
-    library_config.use_cache = False
-    library_config.num_labels = settings.num_labels
-    text_config = library_config.get_text_config()
-    text_config.use_cache = False
+    library_config = library_config_of(config, settings)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: nn.Module = auto_class(library_config, settings).from_config(
@@ -47,6 +37,22 @@ def build_model(config: dict[str, Any], settings: TraceSettings) -> nn.Module:
         model = choose_trainable(model, settings)
     model.train()
     return model
+
+
+def library_config_of(config: dict[str, Any], settings: TraceSettings) -> Any:
+    """The library's configuration object of a config.json, as the Trainer trains with it."""
+    transformers = library("transformers")
+    values = dict(config)
+    model_type = values.pop("model_type")
+    library_config = transformers.AutoConfig.for_model(model_type, **values)
+    cut_depth(library_config, settings.layers_override)
+    # The Trainer sets use_cache to False before it trains (transformers/trainer.py, `_inner_training_loop`'s set-up):
+    # with it the keys and values of every layer would live in a DynamicCache.
+    library_config.use_cache = False
+    library_config.num_labels = settings.num_labels
+    text_config = library_config.get_text_config()
+    text_config.use_cache = False
+    return library_config
 
 
 def experts_choice(settings: TraceSettings) -> dict[str, str]:

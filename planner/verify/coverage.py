@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from planner.contract import LoraSettings, Reason, RunRequest
@@ -58,6 +59,14 @@ def settings_for(plan: Plan, run: RunRequest) -> TraceSettings:
         NotVerifiable: the tracer doesn't run what the plan runs.
     """
     refuse_uncovered(plan, run)
+    return replace(
+        run_settings(plan, run),
+        gradient_accumulation_steps=min(plan.gradient_accumulation_steps, TRACED_MICRO_BATCHES),
+    )
+
+
+def run_settings(plan: Plan, run: RunRequest) -> TraceSettings:
+    """The plan as plain values, all its micro-batches included; nothing is refused."""
     rules, lora = plan.rules, run.lora or LoraSettings()
     targets = lora.target_modules
     target = target_of(plan)
@@ -77,7 +86,7 @@ def settings_for(plan: Plan, run: RunRequest) -> TraceSettings:
         optimizer_in_backward=plan.optimizer_in_backward,
         sequence_length=plan.sequence_length,
         micro_batch_size=plan.micro_batch_size,
-        gradient_accumulation_steps=min(plan.gradient_accumulation_steps, TRACED_MICRO_BATCHES),
+        gradient_accumulation_steps=plan.gradient_accumulation_steps,
         activation_checkpointing=cast(Checkpointing, rules.checkpointing),
         checkpoint_every=max(1, rules.checkpoint_every),
         loss=rules.loss,

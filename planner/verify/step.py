@@ -6,7 +6,7 @@ import contextlib
 import functools
 import gc
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,22 +17,46 @@ from planner.verify.library import library
 from planner.verify.losses import with_loss
 from planner.verify.optimizers import embedding_weights, make_optimizer, make_optimizers
 from planner.verify.settings import TraceSettings
-from planner.verify.storages import StorageTracker
+from planner.verify.storages import StorageRecord
+
+
+class Follower(Protocol):
+    """What follows a step: it is told which moment begins, and of storages that are more than what their op made."""
+
+    @property
+    def moment(self) -> str:
+        """The moment that runs."""
+        ...
+
+    @moment.setter
+    def moment(self, name: str) -> None: ...
+
+    def register(self, tensor: torch.Tensor) -> StorageRecord | None:
+        """The record of the tensor's storage, None where none is kept."""
+        ...
+
+    def forget(self, record: StorageRecord) -> None:
+        """The storage is kept in host memory."""
+        ...
 
 
 class TrainingStep:
-    """Holds the model, its optimizers and the tracker, and runs steps."""
+    """Holds the model, its optimizers and what follows them, and runs steps."""
 
-    def __init__(self, model: nn.Module, settings: TraceSettings, tracker: StorageTracker) -> None:
+    def __init__(self, model: nn.Module, settings: TraceSettings, tracker: Follower, device_type: str = "cpu") -> None:
         self.model = model
         self.settings = settings
         self.tracker = tracker
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.forward = forward_of(model, settings)
+        self.forward = forward_of(model, settings, device_type)
         prepare_checkpointing(model, settings)
-        self.optimizers = [] if settings.optimizer_in_backward else make_optimizers(model, settings)
+        self.optimizers = [] if settings.optimizer_in_backward else self.make_optimizers()
         if settings.optimizer_in_backward:
             self.step_in_backward(embedding_weights(model))
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers over the whole model."""
+        return make_optimizers(self.model, self.settings)
 
     def run(self) -> None:
         """One optimizer step over all its micro-batches.
@@ -127,21 +151,21 @@ class TrainingStep:
             record.label = "optimizer_states"
 
 
-def label(tracker: StorageTracker, tensor: torch.Tensor, term: str) -> None:
+def label(tracker: Follower, tensor: torch.Tensor, term: str) -> None:
     """Writes the ledger term on the tensor's storage, for the whole of its life."""
     record = tracker.register(tensor)
     if record is not None:
         record.label = term
 
 
-def forward_of(model: nn.Module, settings: TraceSettings) -> Any:
+def forward_of(model: nn.Module, settings: TraceSettings, device_type: str = "cpu") -> Any:
     """The model's call with its loss.
 
     accelerate/accelerator.py `prepare_model`: the forward runs under autocast and its 16-bit outputs are upcast.
     """
     if not settings.autocast:
         return model if settings.loss == "full_logits" else with_loss(model, settings)
-    context = torch.autocast("cpu", dtype=getattr(torch, settings.compute_dtype))
+    context = torch.autocast(device_type, dtype=getattr(torch, settings.compute_dtype))
     upcast = library("accelerate.utils.operations").convert_outputs_to_fp32
     return upcast(context(with_loss(model, settings)))
 
