@@ -3,7 +3,6 @@
 Routed experts follow transformers/integrations/moe.py grouped_mm_experts_forward, which the library takes where the
 class can. Classes that loop over experts (LongCat-Flash, DBRX) keep the same tensors in as many pieces; while one
 expert runs they hold less than is said here, and each expert's weight gradient passes through a tensor of all experts.
-A trace under fake tensors shows one more such tensor: it adds gradients out of place, which a GPU does in place.
 """
 
 from __future__ import annotations

@@ -3,10 +3,6 @@
 transformers 5 calls fused kernels where the packages mamba_ssm, causal_conv1d or flash-linear-attention are installed
 on a GPU, and otherwise the reference code that is played here: it needs no package, keeps far more for backward, and is
 what runs on a machine without them. A run with the kernels needs less memory than this says.
-
-A trace under fake tensors shows one more tensor of all positions in the backward of Mamba's step-by-step scan than is
-said here: it adds gradients out of place (torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace refuses tensor
-subclasses), which a GPU does in place.
 """
 
 from __future__ import annotations

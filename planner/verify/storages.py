@@ -18,7 +18,10 @@ NO_MODULE = ""
 
 @dataclass(slots=True)
 class StorageRecord:
-    """One storage: `born` and `died` are instants (event numbers); `died` is None while it lives."""
+    """One storage: `born` and `died` are instants (event numbers); `died` is None while it lives.
+
+    `written_into` is the storage that the target would write a sum of gradients into (`StorageTracker.accumulated`).
+    """
 
     bytes: int
     shape: tuple[int, ...]
@@ -33,6 +36,15 @@ class StorageRecord:
     died_in_backward_node: bool = False
     label: str | None = None
     note: str = ""
+    written_into: StorageRecord | None = None
+
+    @property
+    def owner(self) -> StorageRecord:
+        """The record that counts: itself, or the one whose storage it took over."""
+        record = self
+        while record.written_into is not None:
+            record = record.written_into
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,7 @@ class StorageTracker(TorchDispatchMode):
         self.parameter_storages: set[int] = set()
         self._record_of: weakref.WeakKeyDictionary[Any, StorageRecord] = weakref.WeakKeyDictionary()
         self._backward_module = NO_MODULE
+        self._last_sum: tuple[StorageRecord, StorageRecord] | None = None
 
     # -- births and deaths -------------------------------------------------------------------------------------------
 
@@ -75,7 +88,7 @@ class StorageTracker(TorchDispatchMode):
         storage = tensor.untyped_storage()
         known = self._record_of.get(storage)
         if known is not None:
-            return known
+            return known.owner
         size = self.rounded(storage.nbytes())
         if size == 0:
             return None
@@ -92,13 +105,17 @@ class StorageTracker(TorchDispatchMode):
         module, in_node = self.where()
         born = self._tick(size, module)
         record = StorageRecord(size, shape, dtype, self.op, module, self.moment, in_node, born, note=note)
+        self._last_sum = None
         self.records.append(record)
         return record
 
     def _death(self, record: StorageRecord) -> None:
+        record = record.owner
         module, in_node = self.where()
         record.died = self._tick(0 if record.label == "host" else -record.bytes, module)
         record.death_moment, record.died_in_backward_node = self.moment, in_node
+        if self._last_sum is not None and self._last_sum[0] is record:
+            self.sum_in_place(*self._last_sum)
 
     def _tick(self, delta: int, module: str) -> int:
         self.instants.append(Instant(self.moment, module, self.op))
@@ -109,6 +126,28 @@ class StorageTracker(TorchDispatchMode):
         """Takes a storage out of the curve: it is kept in host memory."""
         record.label = "host"
         self.deltas[record.born] = 0
+
+    def accumulated(self, args: tuple[Any, ...], result: Any) -> None:
+        """Remembers a sum that the engine makes of two gradients, if it would be written into the first of them.
+
+        torch/csrc/autograd/input_buffer.cpp, `can_accumulate_inplace`, refuses tensor subclasses, which fake tensors
+        are. On a device a first gradient that nothing else holds takes the sum; one that is a view does not, because
+        it holds its base. Own measurement on the CPU with torch 2.13 (tests/planner/verify/test_accumulation.py).
+        """
+        first = args[0]
+        if not isinstance(first, torch.Tensor) or first._is_view() or not self.where()[1]:
+            return
+        old, new = self._record_of.get(first.untyped_storage()), self._record_of.get(result.untyped_storage())
+        if old is not None and new is not None and old.owner.bytes == new.bytes and new is self.records[-1]:
+            self._last_sum = (old.owner, new)
+
+    def sum_in_place(self, old: StorageRecord, new: StorageRecord) -> None:
+        """The first gradient died with the sum, before anything else was made: its storage lives on as the sum's."""
+        assert old.died is not None
+        self.deltas[new.born] = self.deltas[old.died] = 0
+        old.died, old.death_moment, old.died_in_backward_node = None, "", False
+        self.records.pop()
+        new.written_into, self._last_sum = old, None
 
     def scratch(self, size: int, name: str) -> None:
         """Bytes that a kernel takes and gives back inside one op."""
@@ -155,6 +194,8 @@ class StorageTracker(TorchDispatchMode):
         for value in tree_iter(result):
             if isinstance(value, torch.Tensor):
                 self.register(value, note)
+        if func is torch.ops.aten.add.Tensor:
+            self.accumulated(args, result)
         if self.scratch_of is not None:
             self.scratch(scratch_bytes(self.op, args, result, self.scratch_of), f"{self.op} (scratch)")
         return result
