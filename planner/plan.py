@@ -10,7 +10,7 @@ from planner.contract import EstimateRequest, EveryNth, LoraSettings, Quantizati
 from planner.errors import NotModelledError, PlanError
 from planner.frameworks import adapted_names, adapter_dtype, as_built_by
 from planner.hardware import DeviceProfile, Machine
-from planner.step.adapters import with_targets
+from planner.step.adapters import typical_targets, with_targets
 from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Quantity
 from planner.support import Needs, attention_kernel
@@ -143,7 +143,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     filler.assumed |= {f"run.{name}": getattr(run, name) for name in FIXED_DEFAULTS if name not in run.model_fields_set}
     method = filler.take("method", run.method, "lora")
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
-    lora = _lora(run, method, adapter_dtype(run.framework, method, weights), filler)
+    lora = _lora(run, method, spec, adapter_dtype(run.framework, method, weights), filler)
     optimizer = filler.take("optimizer", run.optimizer, "adamw")
     formats = _formats(run, optimizer, weights, compute, lora.adapter_dtype if method in ADAPTED else weights, filler)
     attention = filler.take("attention", run.attention, "sdpa")
@@ -347,18 +347,21 @@ def _contradiction(name: str, value: object, accepted: str, rule: str) -> PlanEr
 # -- the rest -------------------------------------------------------------------------------------------------------
 
 
-def _lora(run: RunRequest, method: str, dtype: str, filler: _Filler) -> LoraSettings:
+def _lora(run: RunRequest, method: str, spec: ModelSpec, dtype: str, filler: _Filler) -> LoraSettings:
     if method not in ADAPTED:
         if run.lora is not None:
             filler.warnings.append(f"run.lora is ignored: method `{method}` trains no adapters")
         return TYPICAL_LORA
+    targets = typical_targets(spec)
     if run.lora is None:
-        filler.assumed |= _TYPICAL_LORA_ASSUMED | {"run.lora.adapter_dtype": dtype}
-        return TYPICAL_LORA.model_copy(update={"adapter_dtype": dtype})
-    lora = run.lora
-    if "adapter_dtype" not in lora.model_fields_set:
-        lora = lora.model_copy(update={"adapter_dtype": dtype})
+        own = {"run.lora.adapter_dtype": dtype, "run.lora.target_modules": targets}
+        filler.assumed |= _TYPICAL_LORA_ASSUMED | own
+        return TYPICAL_LORA.model_copy(update={"adapter_dtype": dtype, "target_modules": targets})
     given = run.lora.model_fields_set
+    typical = {
+        name: value for name, value in (("adapter_dtype", dtype), ("target_modules", targets)) if name not in given
+    }
+    lora = run.lora.model_copy(update=typical)
     filler.assumed |= {
         f"run.lora.{name}": getattr(lora, name) for name in LoraSettings.model_fields if name not in given
     }

@@ -10,10 +10,11 @@ and the experts stay without adapters. Source: peft 0.21 utils/transformers_weig
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
-from planner.architecture.spec import ModelSpec, Module
+from planner.architecture.spec import ModelSpec, Module, layer_modules
 from planner.step.player import NotModelled
-from planner.step.rules import StepRules
+from planner.step.rules import StepRules, leaf
 
 _MIXTRAL = {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"}
 _QWEN2_MOE = {
@@ -37,6 +38,19 @@ _ROUTER_RETURNS_TUPLE = {"phimoe": "PhimoeTopKRouter", "llama4": "Llama4Router",
 
 _MAMBA = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 _REFUSED = frozenset({"out_proj", "conv1d"})
+
+
+def typical_targets(spec: ModelSpec) -> Literal["all-linear"] | list[str]:
+    """What is adapted when nobody says: all-linear, or where PEFT cannot do that, every linear module that it can.
+
+    The names are those of the text model's layers, without the ones that PEFT refuses on the model, and without Mamba's
+    dt_proj, whose weight the mixer reads past the module, so that an adapter on it has no effect.
+    """
+    refused = _REFUSED | {"dt_proj"} if spec.model_type in _MAMBA else {"router"}
+    if spec.model_type not in _MAMBA and spec.model_type not in _ROUTER_RETURNS_TUPLE:
+        return "all-linear"
+    modules = (module for run in spec.text.runs for module in layer_modules(run.layer))
+    return sorted({leaf(module) for module in modules if module.kind == "linear"} - refused)
 
 
 def with_targets(rules: StepRules, spec: ModelSpec) -> StepRules:

@@ -50,6 +50,8 @@ def library_config_of(config: dict[str, Any], settings: TraceSettings) -> Any:
     # with it the keys and values of every layer would live in a DynamicCache.
     library_config.use_cache = False
     library_config.num_labels = settings.num_labels
+    if library_config.is_encoder_decoder and not hasattr(library_config, "decoder_start_token_id"):
+        library_config.decoder_start_token_id = 0  # T5's older files leave it to the tokenizer
     text_config = library_config.get_text_config()
     text_config.use_cache = False
     return library_config
@@ -86,11 +88,16 @@ def use_flash_attention(model: nn.Module) -> None:
 def auto_class(library_config: Any, settings: TraceSettings) -> Any:
     """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced).
 
+    A config of an encoder and a decoder gets the class of its task.
+
     With the objective of classification, AutoModelForSequenceClassification.
     """
     transformers = library("transformers")
     if settings.objective == "sequence_classification":
         return transformers.AutoModelForSequenceClassification
+    if library_config.is_encoder_decoder:
+        sound = type(library_config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+        return transformers.AutoModelForSpeechSeq2Seq if sound else transformers.AutoModelForSeq2SeqLM
     if type(library_config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
         return transformers.AutoModelForCausalLM
     return transformers.AutoModelForImageTextToText

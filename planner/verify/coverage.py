@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from planner.contract import LoraSettings, Reason, RunRequest
 from planner.plan import Plan
+from planner.step.adapters import typical_targets
 from planner.verify.settings import Attention, Checkpointing, Objective, Target, TraceSettings
 
 PROXIES: Final[Mapping[str, str]] = {"kimi_k2": "deepseek_v3"}
@@ -68,7 +69,8 @@ def settings_for(plan: Plan, run: RunRequest) -> TraceSettings:
 def run_settings(plan: Plan, run: RunRequest) -> TraceSettings:
     """The plan as plain values, all its micro-batches included; nothing is refused."""
     rules, lora = plan.rules, run.lora or LoraSettings()
-    targets = lora.target_modules
+    given = "target_modules" in lora.model_fields_set
+    targets = lora.target_modules if given else typical_targets(plan.spec)
     target = target_of(plan)
     return TraceSettings(
         method=rules.method,

@@ -76,10 +76,19 @@ class TrainingStep:
         self.tracker.moment = "forward"
         shape = (self.settings.micro_batch_size, self.settings.sequence_length)
         targets = shape[:1] if self.settings.objective == "sequence_classification" else shape
-        batch = {"input_ids": torch.empty(shape, dtype=torch.int64), "labels": torch.empty(targets, dtype=torch.int64)}
+        batch = {**self.make_inputs(shape), "labels": torch.empty(targets, dtype=torch.int64)}
         for tensor in batch.values():
             label(self.tracker, tensor, "temporaries")
         return batch
+
+    def make_inputs(self, shape: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Token ids [b, s], or for a model that hears, the spectrogram [b, bins, 2 x positions] of one window."""
+        config: Any = self.model.config
+        if not hasattr(config, "max_source_positions"):
+            return {"input_ids": torch.empty(shape, dtype=torch.int64)}
+        frames = 2 * config.max_source_positions
+        dtype = getattr(torch, self.settings.weights_dtype)
+        return {"input_features": torch.empty((shape[0], config.num_mel_bins, frames), dtype=dtype)}
 
     def micro_batch(self, batch: dict[str, torch.Tensor]) -> None:
         """Forward, loss, backward of one micro-batch."""

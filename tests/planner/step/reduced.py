@@ -8,6 +8,7 @@ from typing import Any
 from planner.catalog.models import all_models
 
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+SECOND_DEPTHS = ("num_decoder_layers", "encoder_layers", "decoder_layers")
 EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 VOCABULARY = 2048
 
@@ -26,6 +27,7 @@ def reduced_config(model_type: str, layers: int = 4, experts: int = 16) -> dict[
             config[name] = value[:layers]
     config |= {depth_name: layers, "vocab_size": VOCABULARY, "pad_token_id": 0}
     config |= {name: min(config[name], experts) for name in EXPERTS if isinstance(config.get(name), int)}
+    config |= {name: layers for name in SECOND_DEPTHS if name in config}
     special = {name: min(value, VOCABULARY - 1) for name, value in config.items() if is_token(name, value)}
     if model_type == "gpt_neo":
         special |= {"attention_types": [[["global", "local"], layers // 2]]}

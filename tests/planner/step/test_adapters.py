@@ -9,7 +9,7 @@ import pytest
 
 from planner.architecture.registry import read_config
 from planner.architecture.spec import Module, linear
-from planner.step.adapters import parameter_adapter_shapes, with_targets
+from planner.step.adapters import parameter_adapter_shapes, typical_targets, with_targets
 from planner.step.player import NotModelled
 from planner.step.rules import StepRules
 from tests.planner.step.reduced import reduced_config
@@ -56,6 +56,19 @@ def test_named_modules_stay_as_they_are_unless_they_name_experts() -> None:
 def test_what_peft_refuses_is_refused_with_its_reason(model_type: str, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(NotModelled, match=reason):
         resolved(model_type, **changes)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "expected"),
+    [
+        ("llama", "all-linear"),
+        ("mamba", ["in_proj", "x_proj"]),
+        ("falcon_h1", ["down_proj", "gate_proj", "in_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]),
+        ("phimoe", ["k_proj", "o_proj", "q_proj", "v_proj"]),
+    ],
+)
+def test_what_is_adapted_when_nobody_says_is_what_peft_can_adapt(model_type: str, expected: object) -> None:
+    assert typical_targets(read_config(reduced_config(model_type))) == expected
 
 
 def test_a_fused_projection_has_twice_the_rank() -> None:
