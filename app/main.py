@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, estimates, health, software, verifications
+from app.api import catalog, estimates, health, reports, software, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.db.opened import OpenedDatabase
 from app.guard import Guard, is_loopback
-from app.pace import Pace
+from app.pace import all_paces
 from app.plans import Plans
 from app.problems import Problem, from_parameters
+from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
 from app.web import pages, verification
@@ -54,12 +55,12 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.plans = plans or Plans(settings)
     application.state.database = OpenedDatabase(settings)
     application.state.configs = ConfigStore(settings.data_dir / "configs")
-    application.state.pace = None if is_loopback(settings.host) else Pace()
-    application.state.site = pages.Site(
-        product_version(), "This machine" if is_loopback(settings.host) else "This server", settings.local_directories
-    )
+    application.state.paces = {} if is_loopback(settings.host) else all_paces()
+    machine_label = "This machine" if is_loopback(settings.host) else "This server"
+    application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
+    application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
-    for router in (estimates.router, verifications.router, catalog.router, software.router):
+    for router in (estimates.router, verifications.router, reports.router, catalog.router, software.router):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)
     application.include_router(verification.router)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.requests import Request
 
 from app.problems import Problem
 
-TIMES: Final = 10
-SECONDS: Final = 60.0
+PACES: Final[Mapping[str, tuple[int, float]]] = {"verifications": (10, 60.0), "reports": (30, 3600.0)}
+"""what is costly -> how often one address may ask for it, in how many seconds"""
 KEPT_ADDRESSES: Final = 4096
 
 
 class Pace:
     """At most `times` in any stretch of `seconds` for each address; the address not seen for longest is forgotten."""
 
-    def __init__(self, times: int = TIMES, seconds: float = SECONDS) -> None:
+    def __init__(self, times: int, seconds: float) -> None:
         self._times = times
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -41,17 +42,23 @@ class Pace:
             return True
 
 
-def keep_pace(request: Request) -> None:
+def all_paces() -> dict[str, Pace]:
+    """A pace for everything that has one."""
+    return {what: Pace(times, seconds) for what, (times, seconds) in PACES.items()}
+
+
+def keep_pace(request: Request, what: str) -> None:
     """Refuse an address that asks too often. On a loopback address the server has no pace.
 
     Raises:
         Problem: it asks too often.
     """
-    pace: Pace | None = request.app.state.pace
+    pace: Pace | None = request.app.state.paces.get(what)
     address = "" if request.client is None else request.client.host
     if pace is not None and not pace.allows(address):
+        times, seconds = PACES[what]
         raise Problem(
             "too_many_requests",
-            "this address asked for too many verifications",
-            accepted=f"{TIMES} in {SECONDS:g} seconds",
+            f"this address asked for too many {what}",
+            accepted=f"{times} in {seconds:g} seconds",
         )

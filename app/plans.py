@@ -139,20 +139,29 @@ class Plans:
             near = nearest_models(model_id)
             raise problem.with_hint(f"the catalogue has {', '.join(near)}") if near else problem from None
 
+    def machine_of(self, request: EstimateRequest) -> Machine:
+        """The machine of a request, its errors as problems.
+
+        Raises:
+            Problem: there is no such device, or its figures contradict each other.
+        """
+        try:
+            return self.machine(request)
+        except UnknownDevice as error:
+            raise _unknown_device(error) from error
+        except MachineError as error:
+            raise Problem("invalid_request", str(error), field=error.field, accepted=str(error)) from error
+
     def machine(self, request: EstimateRequest) -> Machine:
         """The machine of a request, what the person knows better applied."""
         detected = self.this_machine() if request.machine.device == THIS_MACHINE else None
         return resolve_machine(request.machine, detected)
 
-    def evaluate(self, plan: Plan, *, advice: bool) -> Answer:
-        """The engine's answer, its errors as problems."""
+    def evaluate(self, plan: Plan, *, advice: bool, machine: Machine | None = None) -> Answer:
+        """The engine's answer, its errors as problems; on the machine of the request, or on one that was looked at."""
+        machine = machine or self.machine_of(plan.request)
         try:
-            machine = self.machine(plan.request)
             answer = estimate(plan.request, config=plan.config, machine=machine, advice=advice)
-        except UnknownDevice as error:
-            raise _unknown_device(error) from error
-        except MachineError as error:
-            raise Problem("invalid_request", str(error), field=error.field, accepted=str(error)) from error
         except PlanError as error:
             raise Problem(
                 error.code, str(error), field=error.field, value=error.value, accepted=error.accepted

@@ -32,6 +32,11 @@ KINDS: Mapping[str, Kind] = {
         400, "Unknown host", "Open the page under the address that `trainfit serve` printed, or start it with --host."
     ),
     "cross_site": Kind(403, "Request from another site", "Send the form from trainfit's own page."),
+    "not_the_maker": Kind(
+        403,
+        "The report is somebody else's",
+        "Send `Authorization: Bearer` with the edit_token that came with the report, or use the browser that made it.",
+    ),
     "model_gated": Kind(
         403, "The model is gated", "Accept the model's licence on the Hub and set HF_TOKEN, or paste its config.json."
     ),
@@ -39,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown_model": Kind(
         404, "Unknown model", "Search the catalogue with `trainfit models WORD`, or paste the model's config.json."
     ),
+    "unknown_report": Kind(404, "No such report", "The list at /reports has those that are kept here."),
     "unknown_plan": Kind(
         404, "The pasted configuration is not stored here", "Paste the config.json again on the first page."
     ),
@@ -72,7 +78,9 @@ KINDS: Mapping[str, Kind] = {
         "The estimate of the same request stands. `value` says how it ended: out_of_memory, timed_out, crashed, "
         "cancelled or unavailable. TRAINFIT_VERIFICATION_SECONDS and TRAINFIT_VERIFICATION_MEMORY_GIB are its limits.",
     ),
-    "too_many_requests": Kind(429, "Too many verifications", "Ask again in a minute; estimates are not limited."),
+    "too_many_requests": Kind(
+        429, "Asked too often", "Ask again later; `accepted` says how often. Estimates are not limited."
+    ),
     "internal": Kind(500, "A fault of trainfit", "Please report it with the request that caused it."),
 }
 
@@ -233,7 +241,7 @@ def _field(details: ErrorDetails) -> str:
 
 def _field_names() -> frozenset[str]:
     parts = {part for path in knobs_by_path() for part in path}
-    return frozenset(parts | {"model", "id", "revision", "config", "requests", "base"})
+    return frozenset(parts | {"model", "id", "revision", "config", "requests", "base", "title", "notes", "baseline"})
 
 
 def _violation(details: ErrorDetails) -> Violation:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.problems import KINDS, MEDIA_TYPE, Problem
 
+_DATA_SUFFIXES = (".json", ".csv", ".md", ".svg", ".png")
 _SCHEMA = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 
 
@@ -21,8 +22,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: problem_response(title)
     for status, title in (
         (400, "Not JSON, or not for this host"),
-        (403, "From another site, or a gated model"),
-        (404, "Unknown model, device or address"),
+        (403, "From another site, a gated model, or somebody else's report"),
+        (404, "Unknown model, device, report or address"),
         (413, "Body too large"),
         (415, "Not JSON by its Content-Type"),
         (422, "A field breaks the contract"),
@@ -48,6 +49,10 @@ def respond(request: Request, problem: Problem) -> Response:
 def wants_page(request: Request) -> bool:
     """Whether the one who asks reads pages: a path outside the API, without a data suffix, that accepts HTML."""
     path = request.url.path
-    if path.startswith("/api/") or path.endswith((".json", ".md")) or path in ("/livez", "/readyz"):
+    if (
+        path.startswith("/api/")
+        or path.endswith((".json", ".csv", ".md", ".svg", ".png"))
+        or path in ("/livez", "/readyz")
+    ):
         return False
     return "text/html" in request.headers.get("accept", "")

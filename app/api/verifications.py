@@ -49,7 +49,7 @@ async def create_verification(request: Request) -> Response:
     libraries to load). What cannot be verified has the tier "estimate" and a reason with the code `not_verifiable`.
     Closing the connection ends the work.
     """
-    keep_pace(request)
+    keep_pace(request, "verifications")
     advice = wants_advice(request)
     answer = await verified_while_connected(request, parse_request(await read_json(request)), advice=advice)
     return as_json(answer.model_dump_json())

@@ -71,13 +71,19 @@ class MomentBar:
     highest: bool
 
 
-def memory_bar(memory: Memory) -> Bar:
-    """The device's peak by term against its capacity, one scale for both."""
+def widest_bytes(memory: Memory) -> int:
+    """The bytes that a memory bar has to reach."""
+    device = memory.device
+    stacked = sum(size for _, size in _parts(memory))
+    return max(device.total_bytes, device.usable_bytes, device.interval_bytes[1], device.required_bytes, stacked, 1)
+
+
+def memory_bar(memory: Memory, widest: int | None = None) -> Bar:
+    """The device's peak by term against its capacity, one scale for both; `widest` gives several bars one scale."""
     device = memory.device
     parts = _parts(memory)
     low, high = device.interval_bytes
-    stacked = sum(size for _, size in parts)
-    widest = max(device.total_bytes, device.usable_bytes, high, device.required_bytes, stacked, 1)
+    widest = widest or widest_bytes(memory)
     scale = WIDTH / widest
     return Bar(
         segments=_stack(parts, scale),

@@ -31,7 +31,7 @@ class Lever:
 
     @property
     def title(self) -> str:
-        return self.advice.title or ", ".join(f"{name} {value}" for name, value in _leaves(self.advice.change))
+        return self.advice.title or ", ".join(f"{name} {value}" for name, value in leaves(self.advice.change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def result_of(answer: Answer, *, config_hash: str | None, model_name: str, devic
         bar=charts.memory_bar(memory) if memory else None,
         moments=charts.moment_bars(memory.device) if memory else [],
         ledger=_ledger(answer),
-        assumed=[_assumed(name, value) for name, value in _leaves(answer.assumed)],
+        assumed=[_assumed(name, value) for name, value in leaves(answer.assumed)],
     )
 
 
@@ -134,13 +134,13 @@ def _ledger(answer: Answer) -> list[LedgerGroup]:
     ]
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """dotted name -> value of everything in nested objects."""
-    leaves: list[tuple[str, Any]] = []
+    found: list[tuple[str, Any]] = []
     for name, value in tree.items():
         nested = isinstance(value, Mapping) and len(value) > 0  # pyright: ignore[reportUnknownArgumentType]
-        leaves += _leaves(cast("Mapping[str, Any]", value), f"{prefix}{name}.") if nested else [(prefix + name, value)]
-    return leaves
+        found += leaves(cast("Mapping[str, Any]", value), f"{prefix}{name}.") if nested else [(prefix + name, value)]
+    return found
 
 
 def _assumed(name: str, value: Any) -> Assumed:

@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 @router.post("/plan/verify")
 async def verify(request: Request) -> Response:
     """Verify the plan that the address holds, and show what came of it."""
-    keep_pace(request)
+    keep_pace(request, "verifications")
     plan, config_hash = await run_in_threadpool(pages.plan_of, request)
     answer = await verified_while_connected(request, plan.request, advice=False)
     result = pages.result_for(request, plan, answer, config_hash)

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from app.jobs.isolated import Failure, Ticket, WorkFailed
 from app.jobs.verifier import Busy, Question, Verifier
 from app.main import create_app
-from app.pace import TIMES
+from app.pace import PACES
 from app.plans import Plans
 from app.settings import Settings
 from planner.contract import Answer
@@ -98,10 +98,10 @@ def test_too_many_waiting_are_refused(settings: Settings) -> None:
 
 def test_only_a_server_that_others_reach_has_a_pace(settings: Settings) -> None:
     with serve(settings, FakeVerifier(), host="0.0.0.0") as client:
-        codes = [client.post(ADDRESS, json=LLAMA).status_code for _ in range(TIMES + 1)]
-    assert codes == [200] * TIMES + [429]
+        codes = [client.post(ADDRESS, json=LLAMA).status_code for _ in range(PACES["verifications"][0] + 1)]
+    assert codes == [200] * PACES["verifications"][0] + [429]
     with serve(settings, FakeVerifier()) as client:
-        assert {client.post(ADDRESS, json=LLAMA).status_code for _ in range(TIMES + 2)} == {200}
+        assert {client.post(ADDRESS, json=LLAMA).status_code for _ in range(PACES["verifications"][0] + 2)} == {200}
 
 
 def test_the_document_has_an_example_and_the_refusals(client: TestClient) -> None:

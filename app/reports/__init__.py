@@ -1,0 +1,1 @@
+"""Comparisons of plans, and the reports that keep them."""
