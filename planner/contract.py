@@ -303,6 +303,7 @@ class Throughput(_Open):
     tokens_per_second: float
     mfu: float | None
     interval: tuple[float, float]
+    interval_basis: str = "uncalibrated"
     basis: Basis
     seconds_to_finish: float | None
     finish_interval: tuple[float, float] | None = None

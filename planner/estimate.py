@@ -35,6 +35,7 @@ from planner.contract import (
 from planner.errors import NotModelledError
 from planner.evaluation import Evaluation, evaluate, host_peak_bytes
 from planner.hardware import Machine
+from planner.interval import memory_factors
 from planner.sources import source_of
 from planner.summary import not_modelled_sentence, sentence
 from planner.throughput import StepTime, seconds_to_finish
@@ -169,7 +170,7 @@ def _memory(evaluation: Evaluation) -> Memory:
         peak_reserved_bytes=ledger.peak_reserved_bytes,
         peak_process_bytes=ledger.peak_process_bytes,
         interval_bytes=evaluation.interval,
-        interval_basis="prior",
+        interval_basis=memory_factors(machine.device).basis,
         headroom_bytes=evaluation.headroom_bytes,
         peak_moment=ledger.peak_moment,
         required_bytes=ledger.required_bytes,
@@ -224,6 +225,7 @@ def _throughput(evaluation: Evaluation) -> Throughput | None:
         tokens_per_second=time.tokens_per_second,
         mfu=time.mfu,
         interval=time.interval,
+        interval_basis=time.interval_basis,
         basis=time.basis,
         seconds_to_finish=finish,
         finish_interval=None if finish is None else _scaled(time.interval, finish / time.step_seconds),

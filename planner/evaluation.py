@@ -13,6 +13,7 @@ from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, Reason, SoftwareSupport, Verdict
 from planner.errors import NotModelledError, PlanError
 from planner.hardware import Machine
+from planner.interval import Factors, memory_factors
 from planner.memory.ledger import Ledger, Totals, build, totals
 from planner.memory.sharding import Sharding
 from planner.memory.tensors import base_modules, trained
@@ -24,10 +25,6 @@ from planner.step.sizes import Quantity, choose
 from planner.support import support_for, support_warnings, unsupported_reason
 from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
 from planner.units import format_bytes
-
-INTERVAL_LOW: Final = (95, 100)
-INTERVAL_HIGH: Final = (110, 100)
-"""[0.95, 1.10] x required, the contract's prior until the intervals are fitted to the measurement corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +116,7 @@ def weigh(plan: Plan, ledger: Ledger) -> Evaluation:
         time,
         VERDICTS[grade],
         tuple(reason for reason in reasons if reason is not None),
-        interval_of(ledger.required_bytes),
+        memory_factors(plan.machine.device).around(ledger.required_bytes),
         (*plan.warnings, *warnings, *support_warnings(software)),
         software,
     )
@@ -154,15 +151,7 @@ def survey(plan: Plan, points: Points) -> Survey:
     supported = unsupported_reason(support_for(plan.machine.device, plan.needs)) is None
     grades = np.broadcast_to(_grade(_limits(plan, sums), supported=supported), points.batch.shape)
     time, why = _time(plan, points, sums)
-    return Survey(sums, grades, interval_of(sums.required_bytes), time, why)
-
-
-def interval_of(required_bytes: Quantity) -> tuple[Quantity, Quantity]:
-    """The interval of the required bytes."""
-    return (
-        required_bytes * INTERVAL_LOW[0] // INTERVAL_LOW[1],
-        required_bytes * INTERVAL_HIGH[0] // INTERVAL_HIGH[1],
-    )
+    return Survey(sums, grades, memory_factors(plan.machine.device).around(sums.required_bytes), time, why)
 
 
 # -- the verdict ----------------------------------------------------------------------------------------------------
@@ -211,10 +200,12 @@ def _limits(plan: Plan, sums: Totals) -> list[_Limit]:
     machine, needed = plan.machine, sums.required_bytes
     on_host = host_peak_bytes(plan, sums)
     device = on_host if machine.device.kind == "cpu" else needed
-    limits = [_memory_limit("device", "machine.device", device, machine.usable_bytes, _place(machine))]
+    factors = memory_factors(machine.device)
+    limits = [_memory_limit("device", "machine.device", device, factors, machine.usable_bytes, _place(machine))]
     if machine.host_usable_bytes is not None and machine.device.kind != "cpu":
         where = "memory of the host" if not machine.shared_with_host else "memory that device and host share"
-        limits.append(_memory_limit("host", "machine.host_memory_gib", on_host, machine.host_usable_bytes, where))
+        usable = machine.host_usable_bytes
+        limits.append(_memory_limit("host", "machine.host_memory_gib", on_host, factors, usable, where))
     if machine.disk_free_bytes is not None:
         disk = sum(sums.disk_terms.values())
         text = "needs {needed} of disk, {usable} are free"
@@ -227,9 +218,9 @@ def _limits(plan: Plan, sums: Totals) -> list[_Limit]:
     return limits
 
 
-def _memory_limit(kind: str, field: str, needed: Quantity, usable: int, where: str) -> _Limit:
+def _memory_limit(kind: str, field: str, needed: Quantity, factors: Factors, usable: int, where: str) -> _Limit:
     text = f"needs {{needed}} of the {where}, {{usable}} are usable"
-    return _Limit(f"{kind}_memory", field, needed, interval_of(needed), usable, text)
+    return _Limit(f"{kind}_memory", field, needed, factors.around(needed), usable, text)
 
 
 def _grade(limits: list[_Limit], *, supported: bool) -> Quantity:
@@ -286,7 +277,6 @@ __all__ = [
     "Survey",
     "evaluate",
     "host_peak_bytes",
-    "interval_of",
     "prepare",
     "survey",
     "weigh",

@@ -16,6 +16,8 @@ COMMANDS = {
     "estimate": "answer plans given as JSON or JSON Lines",
     "models": "search the catalogue of models",
     "devices": "search the catalogue of devices",
+    "evaluate": "how far predictions are from what was measured",
+    "measurements": "the measured runs that predictions are held against",
     "doctor": "what trainfit sees of this machine and its software",
     "serve": "start the web page and the API",
 }

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from planner.hardware.profile import DeviceProfile
+from planner.interval import SCALE, UNCALIBRATED, time_factors
 from planner.throughput.factors import factors
 
 Basis = Literal["catalogue", "derived"]
@@ -25,7 +26,7 @@ class Rates:
     """Rates of one logical device, in FLOP/s, bytes/s and seconds.
 
     `step_fraction` is the speed of whole steps over that of their kernels alone; `interval` holds the likely shortest
-    and longest time over the estimate (docs/accuracy.md says how both were taken from published runs).
+    and longest time over the estimate, `interval_basis` what that rests on (docs/accuracy.md).
     """
 
     matmul: dict[str, float]
@@ -35,6 +36,7 @@ class Rates:
     launch_seconds: float
     step_fraction: float
     interval: tuple[float, float]
+    interval_basis: str
     basis: Basis
 
     def computing(self, kind: str, dtype: str) -> float:
@@ -72,6 +74,7 @@ def _rates_of(known: _Known, dtypes: frozenset[str]) -> Rates:
     if device.memory_bandwidth_bytes_per_second is None:
         raise UnknownRate(device, "memory bandwidth")
     basis = basis_of(device)
+    interval, interval_basis = _interval(device, basis)
     return Rates(
         matmul={dtype: _sustained(device, dtype) for dtype in dtypes},
         attention={dtype: _fused_attention(device, dtype) for dtype in dtypes},
@@ -79,12 +82,23 @@ def _rates_of(known: _Known, dtypes: frozenset[str]) -> Rates:
         link=_link(device),
         launch_seconds=factors()["launch_seconds"].of(device.kind),
         step_fraction=factors()["step_fraction"].of(device.kind),
-        interval=(
-            factors()["interval_low"].of(basis, device.vendor),
-            factors()["interval_high"].of(basis, device.vendor),
-        ),
+        interval=interval,
+        interval_basis=interval_basis,
         basis=basis,
     )
+
+
+def _interval(device: DeviceProfile, basis: Basis) -> tuple[tuple[float, float], str]:
+    """The shortest and longest likely time over the estimate, and what that rests on.
+
+    From the corpus' residuals; rates that are derived from clocks and widths are at least as uncertain as what is known
+    of such derivations (catalog/throughput_factors.jsonl).
+    """
+    found = time_factors(device)
+    low, high = found.low / SCALE, found.high / SCALE
+    if basis == "derived":
+        return (min(low, factors()["derived_low"].of()), max(high, factors()["derived_high"].of())), UNCALIBRATED
+    return (low, high), found.basis
 
 
 def basis_of(device: DeviceProfile) -> Basis:

@@ -42,6 +42,7 @@ class StepTime:
 
     step_seconds: Quantity
     interval: tuple[Quantity, Quantity]
+    interval_basis: str
     tokens_per_second: Quantity
     mfu: Quantity | None
     basis: Basis
@@ -103,6 +104,7 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     return StepTime(
         step_seconds=plans.shaped(seconds),
         interval=(plans.shaped(seconds * low), plans.shaped(seconds * high)),
+        interval_basis=rates.interval_basis,
         tokens_per_second=plans.shaped(tokens / seconds),
         mfu=None if peak is None else plans.shaped(model_flops / seconds / peak),
         basis=rates.basis,

@@ -1,0 +1,154 @@
+"""`trainfit measurements`: the measured runs that predictions are held against."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from app.cli.console import Console
+
+if TYPE_CHECKING:
+    from app.measurements import Measurements
+    from planner.corpus import MeasuredRun
+
+USAGE = "trainfit measurements list | show ID | validate FILE ... | add FILE ... | export [ID ...]"
+EPILOG = """\
+  list              every run: id, what was measured, status
+  show ID           one document
+  validate FILE     whether each line, or the whole file, is a document; `-` reads standard input
+  add FILE          store them here, in the data folder (TRAINFIT_DATA_DIR); all or none
+  export [ID ...]   the runs stored here as JSON Lines, which `add` takes on another installation
+
+A document says which run in the words of a request, what was measured and how, by whom and with what. It is `pending`
+until somebody sets `status` to verified or rejected; only verified ones are scored (trainfit evaluate --mine)."""
+MAXIMUM_FILE_BYTES: Final = 64 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """An action with its names."""
+    parser.add_argument("action", choices=["list", "show", "validate", "add", "export"])
+    parser.add_argument("names", nargs="*", metavar="ID or FILE")
+    parser.add_argument("--replace", action="store_true", help="add: take the place of a document with the same id")
+    parser.add_argument("--mine", action="store_true", help="list: only what is stored here")
+    parser.add_argument("--json", action="store_true", help="list: one document a line")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Do it; 0, or 2 where an id, a file or a document is wrong."""
+    from app.measurements import Measurements
+    from app.settings import Settings
+    from planner.corpus import DocumentError
+
+    store = Measurements(Settings().data_dir)
+    actions = {"list": _list, "show": _show, "validate": _validate, "add": _add, "export": _export}
+    try:
+        return actions[arguments.action](arguments, store, console)
+    except (DocumentError, OSError) as error:
+        console.complain(str(error))
+        return 2
+
+
+def _list(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
+    from planner.corpus import measured_runs
+
+    published = () if arguments.mine else measured_runs()
+    for document in (*published, *store.all()):
+        console.write(document.model_dump_json(exclude_unset=True) if arguments.json else _line(document))
+    return 0
+
+
+def _line(document: MeasuredRun) -> str:
+    from planner.units import format_bytes
+
+    figures = [f"{peak.kind} {format_bytes(peak.bytes)}" for peak in document.peaks]
+    if document.tokens_per_second is not None:
+        figures.append(f"{document.tokens_per_second:,.0f} tokens/s")
+    if document.outcome == "out_of_memory":
+        figures.append("ran out of memory")
+    return f"{document.status:9} {document.completeness:8} {document.id}: {', '.join(figures)}"
+
+
+def _show(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
+    for name in _needed(arguments, "an ID"):
+        document = store.get(name)
+        if document is None:
+            console.complain(f"no measured run has the id {name!r}; `trainfit measurements list` names them")
+            return 2
+        console.write(document.model_dump_json(exclude_unset=True, indent=2))
+    return 0
+
+
+def _validate(arguments: argparse.Namespace, _: Measurements, console: Console) -> int:
+    count = len(_documents(_needed(arguments, "a FILE"), console))
+    console.write(f"{count} valid {'document' if count == 1 else 'documents'}")
+    return 0
+
+
+def _add(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
+    documents = _documents(_needed(arguments, "a FILE"), console)
+    for document in documents:
+        store.check(document, replace=arguments.replace)
+    for document in documents:
+        store.add(document, replace=arguments.replace)
+        console.write(f"added {document.id}, {document.status}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
+    wanted = set(arguments.names)
+    found = [document for document in store.all() if not wanted or document.id in wanted]
+    missing = wanted - {document.id for document in found}
+    if missing:
+        console.complain(f"not stored here: {', '.join(sorted(missing))}")
+        return 2
+    for document in found:
+        console.write(document.model_dump_json(exclude_unset=True))
+    return 0
+
+
+def _needed(arguments: argparse.Namespace, what: str) -> list[str]:
+    from planner.corpus import DocumentError
+
+    if not arguments.names:
+        raise DocumentError(f"trainfit measurements {arguments.action} needs {what}")
+    return arguments.names
+
+
+def _documents(names: list[str], console: Console) -> list[MeasuredRun]:
+    return [document for name in names for document in _documents_of(name, console)]
+
+
+def _documents_of(name: str, console: Console) -> Iterator[MeasuredRun]:
+    """One document, or one a line.
+
+    Raises:
+        DocumentError: it names the file and the line.
+    """
+    from planner.corpus import DocumentError, read_document
+
+    text = console.source.read(MAXIMUM_FILE_BYTES + 1) if name == "-" else _text(Path(name))
+    if len(text) > MAXIMUM_FILE_BYTES:
+        raise DocumentError(f"{name}: more than {MAXIMUM_FILE_BYTES >> 20} MiB")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise DocumentError(f"{name}: the file is empty")
+    if lines[0][1].strip() in {"{", "["} or len(lines) == 1:
+        lines = [(lines[0][0], text)]
+    for number, line in lines:
+        try:
+            yield read_document(line)
+        except DocumentError as error:
+            raise DocumentError(f"{name}, line {number}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    from planner.corpus import DocumentError
+
+    with path.open("rb") as file:
+        content = file.read(MAXIMUM_FILE_BYTES + 1)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path}: not UTF-8 at byte {error.start}") from error
