@@ -44,7 +44,7 @@ def main() -> None:
         INTERVALS.write_text("".join(f"{json.dumps(row)}\n" for row in interval_rows(found)), encoding="utf-8")
         forget()
         predictions.cache_clear()
-        report = report_on(predictions()).model_dump()
+        report = report_on(predictions()).model_dump(exclude={"estimator_version", "catalog_version"})
         REPORT.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     show(report_on(predictions()), Console.standard())
 

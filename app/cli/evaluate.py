@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Predicts every measured run that comes with trainfit, and holds each kind of figure against what was measured. Errors
-are predicted over measured, less one; for time, of the speed. Every figure has its number of rows beside it. `--mine` adds
-the runs stored here (trainfit measurements): verified ones count as the others do."""
+are predicted over measured, less one; for time, of the speed. Every figure has its number of rows beside it. `--mine`
+adds the runs stored here (trainfit measurements): verified ones count as the others do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

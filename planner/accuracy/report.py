@@ -92,8 +92,8 @@ class Bounds(_Document):
 class Accuracy(_Document):
     """Everything that `trainfit evaluate` prints."""
 
-    estimator_version: str
-    catalog_version: str
+    estimator_version: str = ESTIMATOR_VERSION
+    catalog_version: str = CATALOG_VERSION
     documents: int
     faithful: int
     partial: int
@@ -130,8 +130,6 @@ def report_on(found: Sequence[Prediction]) -> Accuracy:
     apart = [one for one in residuals if one.prediction.run.departure != "none"]
     pair = with_one_row(kept)
     return Accuracy(
-        estimator_version=ESTIMATOR_VERSION,
-        catalog_version=CATALOG_VERSION,
         documents=len(found),
         faithful=sum(one.run.is_faithful for one in found),
         partial=sum(one.run.completeness == "partial" for one in found),
