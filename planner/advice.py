@@ -339,24 +339,37 @@ def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[t
 
 def _elsewhere(document: dict[str, Any], base: Evaluation) -> list[Advice]:
     """A smaller model here, the smallest single device, and the smallest number of large devices."""
-    found = [_smaller_model(document, base), _smallest_device(document, base), _cluster(document, base)]
+    found = [*_smaller_models(document, base), _smallest_device(document, base), _cluster(document, base)]
     return [advice for advice in found if advice is not None]
 
 
-def _smaller_model(document: dict[str, Any], base: Evaluation) -> Advice | None:
+def _smaller_models(document: dict[str, Any], base: Evaluation) -> Iterator[Advice]:
+    """The largest model that fits with the method that was asked for, and with LoRA or QLoRA where that is larger."""
+    largest = 0
+    for method in dict.fromkeys((base.plan.rules.method, "lora", "qlora")):
+        found = _smaller_model(document, base, method)
+        if found is not None and found[0] > largest:
+            largest = found[0]
+            yield found[1]
+
+
+def _smaller_model(document: dict[str, Any], base: Evaluation, method: str) -> tuple[int, Advice] | None:
+    """The parameters of the largest candidate that fits with a method, and the advice to take it."""
+    same = method == base.plan.rules.method
+    run: dict[str, Any] = {} if same else {"run": {"method": method, **_OPEN_DTYPES}}
     for candidate in _candidates(document, base):
-        change = _joined(
-            {"model": {"id": candidate.id, "revision": None, "config": None}},
-            {"run": {"method": "qlora", **_OPEN_DTYPES}},
-        )
+        change = {"model": {"id": candidate.id, "revision": None, "config": None}, **run}
         result = _evaluate_other(document, change, candidate, base)
         if result is not None:
-            size = format_count(count.total(result.plan.spec))
+            total = count.total(result.plan.spec)
             instead = format_count(count.total(base.plan.spec))
-            why = f"{size} parameters instead of {instead}: the largest suggestion that fits this machine."
-            lever = Lever(f"{candidate.id} with QLoRA", change, why)
-            return _advice(base, result, lever)
+            why = f"{format_count(total)} parameters instead of {instead}: the largest suggestion that fits here."
+            title = f"{candidate.id}, the same run" if same else f"{candidate.id} with {_METHOD_TITLES[method]}"
+            return total, _advice(base, result, Lever(title, change, why))
     return None
+
+
+_METHOD_TITLES: Final = {"lora": "LoRA", "qlora": "QLoRA"}
 
 
 def _candidates(document: dict[str, Any], base: Evaluation) -> Iterator[CatalogModel]:

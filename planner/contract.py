@@ -82,12 +82,15 @@ class MachineRequest(_Strict):
 
 
 class LoraSettings(_Strict):
-    """Low-rank adapters (arXiv 2106.09685) as PEFT builds them."""
+    """Low-rank adapters (arXiv 2106.09685) as PEFT builds them.
+
+    An `adapter_dtype` that is left open is the framework's: float32, or the model's under torchtune and litgpt.
+    """
 
     rank: Annotated[int, Field(ge=1, le=65536, strict=True)] = 16
     target_modules: Literal["all-linear"] | list[Annotated[str, Field(max_length=128)]] = "all-linear"
     modules_to_save: list[Annotated[str, Field(max_length=128)]] = []
-    adapter_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    adapter_dtype: Literal["float32", "bfloat16", "float16"] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
 
 

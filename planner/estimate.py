@@ -150,12 +150,14 @@ def _assumed(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _parameters(spec: ModelSpec, evaluation: Evaluation | None) -> Parameters:
+    rules = None if evaluation is None else evaluation.plan.rules
+    built = count.classified(spec, rules.num_labels) if rules and rules.objective != "causal_lm" else spec
     return Parameters(
-        total=count.total(spec),
-        active=count.active(spec),
+        total=count.total(built),
+        active=count.active(built),
         trainable=0 if evaluation is None else evaluation.ledger.resident.trainable_parameters,
         checkpoint_total=count.checkpoint_total(spec),
-        by_component=dict(count.by_component(spec)),
+        by_component=dict(count.by_component(built)),
     )
 
 

@@ -145,7 +145,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     weights, compute = _dtypes(run, method, spec, machine.device, filler)
     lora = _lora(run, method, spec, adapter_dtype(run.framework, method, weights), filler)
     optimizer = filler.take("optimizer", run.optimizer, "adamw")
-    formats = _formats(run, optimizer, weights, compute, lora.adapter_dtype if method in ADAPTED else weights, filler)
+    formats = _formats(run, optimizer, weights, compute, lora.adapter_dtype or weights, filler)
     attention = filler.take("attention", run.attention, "sdpa")
     kernel, why = attention_kernel(machine.device, attention, masked=False)
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
@@ -203,7 +203,7 @@ def _rules(
         stored_dtype=None if gathered == formats.weights else formats.weights,
         compute_dtype=formats.compute,
         gradient_dtype=formats.gradient,
-        adapter_dtype=lora.adapter_dtype,
+        adapter_dtype=lora.adapter_dtype or "float32",
         targets=None if lora.target_modules == "all-linear" else adapted_names(lora.target_modules, spec),
         saved_modules=tuple(lora.modules_to_save),
         dropout=lora.dropout > 0,
@@ -357,7 +357,7 @@ def _lora(run: RunRequest, method: str, spec: ModelSpec, dtype: str, filler: _Fi
         own = {"run.lora.adapter_dtype": dtype, "run.lora.target_modules": targets}
         filler.assumed |= _TYPICAL_LORA_ASSUMED | own
         return TYPICAL_LORA.model_copy(update={"adapter_dtype": dtype, "target_modules": targets})
-    given = run.lora.model_fields_set
+    given = {name for name in run.lora.model_fields_set if getattr(run.lora, name) is not None}
     typical = {
         name: value for name, value in (("adapter_dtype", dtype), ("target_modules", targets)) if name not in given
     }
@@ -397,7 +397,7 @@ def _implementation(run: RunRequest, optimizer: str, device: DeviceProfile, fill
         best = "for_loop"
     if optimizer not in {"adamw", "sgd", "sgd_momentum"}:
         best = "for_loop" if optimizer in {"adafactor", "muon"} else "fused"
-        return run.optimizer_impl or best
+        return filler.take("optimizer_impl", run.optimizer_impl, best)
     chosen = filler.take("optimizer_impl", run.optimizer_impl, best)
     if chosen == "fused" and not device.supports.fused_optimizer:
         raise PlanError(

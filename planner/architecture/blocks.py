@@ -114,6 +114,11 @@ def projections(
     )
 
 
+def clamps(config: Config, name: str) -> bool:
+    """Whether a config names a limit that projections are clamped to; null and 0 mean none."""
+    return name in config and config.number(name, 0.0) > 0
+
+
 def fused_projections(
     hidden: int,
     heads: int,

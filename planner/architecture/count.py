@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Stack, Sublayer, layer_modules
+from planner.architecture.spec import Layer, ModelSpec, Module, Moe, Parallel, Stack, Sublayer, layer_modules, linear
 
 
 @lru_cache(maxsize=1024)
@@ -60,6 +61,12 @@ def total(spec: ModelSpec) -> int:
 def checkpoint_total(spec: ModelSpec) -> int:
     """Parameters of the published checkpoint: the model and its multi-token-prediction layers."""
     return total(spec) + spec.mtp_parameters + spec.checkpoint_extra
+
+
+@lru_cache(maxsize=1024)
+def classified(spec: ModelSpec, num_labels: int) -> ModelSpec:
+    """The model that a sequence classifier's class builds: its own head [labels, hidden] instead of the token head."""
+    return replace(spec, lm_head=linear("score", spec.hidden, num_labels, "lm_head"), tied=False)
 
 
 @lru_cache(maxsize=1024)

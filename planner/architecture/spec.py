@@ -16,7 +16,7 @@ Component = Literal[
     "vision", "audio", "lm_head", "other",
 ]  # fmt: skip
 DropoutPlace = Literal["embedding", "residual", "attention", "activation"]
-Kind = Literal["linear", "embedding", "rms_norm", "layer_norm", "conv", "experts", "parameter"]
+Kind = Literal["linear", "embedding", "rms_norm", "layer_norm", "conv", "experts", "parameter", "frozen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Module:
 
     `shape` is the weight's shape as the library stores it (Linear: [out, in]; Embedding: [rows, width]; experts: 3-D);
     `bias` is the number of bias elements (0 for none). `kind` decides what reaches it: only "linear" is nn.Linear, so
-    only it is quantised by bitsandbytes and adapted by LoRA's "all-linear".
+    only it is quantised by bitsandbytes and adapted by LoRA's "all-linear"; "frozen" is a parameter that the library's
+    class creates without a gradient (requires_grad=False), so that no method trains it.
     """
 
     name: str
@@ -80,6 +81,11 @@ def parameter(name: str, shape: tuple[int, ...], component: Component) -> Module
     return Module(name, "parameter", component, shape)
 
 
+def frozen_parameter(name: str, shape: tuple[int, ...], component: Component) -> Module:
+    """A bare parameter that is never trained."""
+    return Module(name, "frozen", component, shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Softmax attention with query heads and key/value heads (multi-head, grouped, multi-query, cross).
@@ -88,7 +94,7 @@ class Attention:
     layer (Gemma 3n and 4); `q` and `k`: the key projection serves as the value's too (Gemma 4). `q` may hold an
     output gate beside the query (`output_gate`), as Qwen3-Next does. `norm_over` says whether QK norms run over
     each head or over the whole projection; `weightless_qk_norm` that they run without a weight (Llama 4), `q_norm`
-    and `k_norm` being None.
+    and `k_norm` being None. `clamped`: queries, keys and values are clamped (`clip_qkv`).
     """
 
     query_heads: int
@@ -111,6 +117,7 @@ class Attention:
     cross: bool = False
     softcap: bool = False
     output_gate: bool = False
+    clamped: bool = False
     extra: tuple[Module, ...] = ()
 
 

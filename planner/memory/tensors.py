@@ -39,7 +39,9 @@ def base_modules(spec: ModelSpec, rules: StepRules) -> Iterator[tuple[Module, in
 
 
 def module_tensors(module: Module, times: int) -> Iterator[Tensors]:
-    """Weight and bias of a module as the tensors that an optimizer sees."""
+    """Weight and bias of a module as the tensors that an optimizer sees; none of a module that never trains."""
+    if module.kind == "frozen":
+        return
     hidden = module.kind in {"linear", "experts", "conv"} and module.component not in {"lm_head", "embedding"}
     if module.weight_elements:
         matrix = hidden and len(module.shape) == 2
@@ -67,8 +69,13 @@ def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
             if taken:
                 for module in layer_modules(run.layer):
                     yield from module_tensors(module, taken)
-    if rules.objective == "sequence_classification":
-        yield Tensors("score", (rules.num_labels, spec.hidden), 1)
+    if rules.objective == "sequence_classification" and not rules.has_adapters:
+        yield _score(spec, rules)
+
+
+def _score(spec: ModelSpec, rules: StepRules) -> Tensors:
+    """The head of a classifier, which is trained by every method."""
+    return Tensors("score", (rules.num_labels, spec.hidden), 1)
 
 
 def _idle_towers(spec: ModelSpec) -> set[int]:
@@ -80,6 +87,8 @@ def _idle_towers(spec: ModelSpec) -> set[int]:
 
 def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
     """LoRA's A [rank, in] and B [out, rank], DoRA's magnitude [out], and copies of modules_to_save.
+
+    A classifier's head is such a copy beside the original (peft_model.py, PeftModelForSequenceClassification).
 
     Stacked experts and routers that PEFT reaches as parameters have adapters of their own shapes. Source:
     peft/tuners/lora/layer.py update_layer and ParamWrapper; peft/utils/other.py ModulesToSaveWrapper (a deep copy).
@@ -98,6 +107,8 @@ def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
             yield Tensors(f"{module.name}.lora_B", high, times)
         if module.name in rules.saved_modules:
             yield from module_tensors(module, times)
+    if rules.objective == "sequence_classification":
+        yield _score(spec, rules)
 
 
 def trained(spec: ModelSpec, rules: StepRules, rank: int) -> list[Tensors]:

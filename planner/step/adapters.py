@@ -5,6 +5,7 @@ per-expert linear modules to those parameters: "all-linear" then adapts the expe
 dense and shared feed-forward modules of the same names. For the others "all-linear" reaches nn.Linear modules alone,
 and the experts stay without adapters. Source: peft 0.21 utils/transformers_weight_conversion.py
 (_resolve_string_target_modules, _convert_peft_config_moe); transformers 5.23 conversion_mapping.py.
+Kimi K2 runs on DeepSeek-V3's class.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CONVERTED = {
         (
             "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "glm4_moe", "glm4_moe_lite",
             "glm_moe_dsa", "glm4v_moe", "longcat_flash", "solar_open", "qwen3_moe", "qwen3_next", "hunyuan_v1_moe",
-            "flex_olmo", "olmoe", "exaone_moe",
+            "flex_olmo", "olmoe", "exaone_moe", "kimi_k2",
         ),
         _QWEN2_MOE,
     ),

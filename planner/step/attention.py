@@ -54,7 +54,7 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
     if player.variant.litgpt_projection:
         return _Projected(*fused_projection(player, block, x))
     if block.qkv is not None:
-        return _cut(player, block, linear(player, block.qkv, x))
+        return _cut(player, block, _clamped(player, block, linear(player, block.qkv, x)))
     assert block.q is not None
     assert block.k is not None
     tape = player.tape
@@ -69,7 +69,15 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
     k = linear(player, block.k, x)
     k = _normed(player, block.k_norm, k) if at_once else k
     v = linear(player, block.v, x) if block.v is not None else k
-    return _Projected(q, k, v, gate)
+    return _Projected(*(_clamped(player, block, value) for value in (q, k, v)), gate)
+
+
+def _clamped(player: Player, block: Attention, projected: Value) -> Value:
+    """Clamped values, where the config says so; backward asks the input for where it lay (derivatives.yaml, clamp).
+
+    In place or not is the same: an operation in place whose formula needs its input saves a copy of it first.
+    """
+    return player.tape.unary("clamped", projected, "input") if block.clamped else projected
 
 
 def _cut(player: Player, block: Attention, fused: Value) -> _Projected:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from planner.advice import merge_patch
+from planner.catalog.models import all_models
 from planner.contract import EstimateRequest
 from planner.errors import PlanError
 from tests.planner.asking import H100, LLAMA_8B, RTX_4090, answer, ask, request
@@ -137,3 +138,54 @@ def test_the_time_to_finish_has_the_steps_relative_range() -> None:
     assert time.finish_interval is not None
     assert time.finish_interval[0] / time.seconds_to_finish == pytest.approx(time.interval[0] / time.step_seconds)
     assert time.finish_interval[1] / time.seconds_to_finish == pytest.approx(time.interval[1] / time.step_seconds)
+
+
+def test_a_full_dump_of_a_request_asks_the_same_question() -> None:
+    asked = request(LLAMA_8B, RTX_4090, framework="torchtune", method="lora", lora={"rank": 8})
+    dumped = EstimateRequest.model_validate(asked.model_dump(mode="json"))
+    first, second = answer(asked), answer(dumped)
+    assert first.memory == second.memory
+    assert first.assumed["run.lora.adapter_dtype"] == second.assumed["run.lora.adapter_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "lion", "muon", "adamw_8bit", "paged_adamw", "adamw"])
+def test_the_optimizers_implementation_is_always_listed(optimizer: str) -> None:
+    assert "run.optimizer_impl" in ask(LLAMA_8B, H100, optimizer=optimizer).assumed
+
+
+def test_a_classifier_counts_its_own_head_and_peft_copies_it() -> None:
+    full, adapted = (
+        ask("mistralai/Mistral-7B-v0.1", H100, method=method, objective="sequence_classification", num_labels=5)
+        for method in ("full", "lora")
+    )
+    language = ask("mistralai/Mistral-7B-v0.1", H100, method="full")
+    assert full.parameters is not None
+    assert language.parameters is not None
+    assert language.parameters.total - full.parameters.total == (32_000 - 5) * 4096
+    assert full.parameters.by_component["lm_head"] == 5 * 4096
+    assert full.parameters.total == full.parameters.trainable == sum(full.parameters.by_component.values())
+    plain = ask("mistralai/Mistral-7B-v0.1", H100, method="lora")
+    assert adapted.parameters is not None
+    assert plain.parameters is not None
+    assert adapted.memory is not None
+    assert plain.memory is not None
+    assert adapted.parameters.trainable - plain.parameters.trainable == 5 * 4096
+    assert adapted.memory.device.terms.adapters - plain.memory.device.terms.adapters == 5 * 4096 * 4
+
+
+def test_a_parameter_without_a_gradient_is_never_trained() -> None:
+    ernie = next(m for m in all_models() if m.config["model_type"] == "ernie4_5_moe")
+    answered = ask(ernie.id, H100, method="full")
+    assert answered.parameters is not None
+    config = ernie.config
+    sparse = config["num_hidden_layers"] - config["moe_layer_start_index"]
+    assert answered.parameters.total - answered.parameters.trainable == sparse * config["moe_num_experts"]
+
+
+def test_a_smaller_model_is_suggested_with_the_method_that_was_asked_for() -> None:
+    asked = request("meta-llama/Llama-3.1-70B", RTX_4090, method="full")
+    suggestions = [advice for advice in answer(asked, advice=True).advice if "model" in advice.change]
+    assert suggestions[0].title.endswith(", the same run")
+    assert "run" not in suggestions[0].change
+    assert suggestions[-1].title.endswith("with QLoRA")
+    assert all(advice.makes_it_fit for advice in suggestions)

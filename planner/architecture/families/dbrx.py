@@ -5,7 +5,9 @@ Source: transformers models/dbrx (modeling and configuration files); Databricks,
 
 from __future__ import annotations
 
-from planner.architecture.blocks import fused_projections, runs_of, stored_dtype
+from dataclasses import replace
+
+from planner.architecture.blocks import clamps, fused_projections, runs_of, stored_dtype
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_VOCABULARY, Config
 from planner.architecture.experts import chosen_experts, expert_count
 from planner.architecture.reader import Reader
@@ -32,7 +34,8 @@ def dbrx_attention(config: Config, hidden: int) -> Attention:
     key_value_heads = attention.integer("kv_n_heads", maximum=MAXIMUM_HEADS)
     if heads % key_value_heads:
         raise attention.error("kv_n_heads", f"a divisor of n_heads {heads}")
-    return fused_projections(hidden, heads, key_value_heads, hidden // heads, names=("Wqkv", "out_proj"))
+    projected = fused_projections(hidden, heads, key_value_heads, hidden // heads, names=("Wqkv", "out_proj"))
+    return replace(projected, clamped=clamps(attention, "clip_qkv"))
 
 
 def dbrx_experts(config: Config, hidden: int) -> Moe:

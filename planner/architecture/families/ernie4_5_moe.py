@@ -1,5 +1,7 @@
 """ERNIE 4.5 (MoE): grouped attention, experts in a range of layers, a correction bias that is a parameter.
 
+The correction bias has no gradient (Ernie4_5_MoeStatics, requires_grad=False), so that nothing trains it.
+
 Source: transformers models/ernie4_5_moe (modeling and configuration files); ERNIE 4.5 technical report (2025).
 """
 
@@ -11,7 +13,7 @@ from planner.architecture.blocks import decoder, gated_mlp, grouped_attention, l
 from planner.architecture.config import MAXIMUM_EXPERTS, MAXIMUM_LAYERS, Config
 from planner.architecture.experts import expert_count, routed
 from planner.architecture.reader import Reader
-from planner.architecture.spec import ModelSpec, Moe, parameter
+from planner.architecture.spec import ModelSpec, Moe, frozen_parameter
 
 
 def sparse_range(config: Config) -> list[bool]:
@@ -40,7 +42,7 @@ def ernie_experts(config: Config, bias: bool) -> Moe:
         else None,
         activation=activation,
     )
-    return replace(block, extra=(parameter("e_score_correction_bias", (1, count), "router"),))
+    return replace(block, extra=(frozen_parameter("e_score_correction_bias", (1, count), "router"),))
 
 
 def read_ernie4_5_moe(config: Config) -> ModelSpec:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from planner.architecture.blocks import (
     called,
+    clamps,
     even_head_dim,
     fused_projections,
     language_model,
@@ -30,10 +31,14 @@ def read_mpt(config: Config) -> ModelSpec:
     heads_name = called(config, "n_heads", "num_attention_heads")
     heads = config.integer(heads_name, maximum=MAXIMUM_HEADS)
     head_dim = even_head_dim(config, hidden, heads, heads_name)
-    attention = fused_projections(hidden, heads, heads, head_dim, names=("Wqkv", "out_proj"))
+    attention = replace(
+        fused_projections(hidden, heads, heads, head_dim, names=("Wqkv", "out_proj")),
+        position="alibi",
+        clamped="attn_config" in config and clamps(config.section("attn_config"), "clip_qkv"),
+    )
     mlp = plain_mlp(hidden, 4 * hidden, bias=False, activation="gelu", names=("up_proj", "down_proj"))
     norms = (weight_norm("norm_1", hidden), weight_norm("norm_2", hidden))
-    layer = sequential_layer(replace(attention, position="alibi"), mlp, norms)
+    layer = sequential_layer(attention, mlp, norms)
     layers = config.layers(called(config, "n_layers", "num_hidden_layers"))
     return language_model(
         config,

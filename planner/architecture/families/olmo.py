@@ -10,6 +10,7 @@ from dataclasses import replace
 from planner.architecture.blocks import (
     activation_of,
     bare_norm,
+    clamps,
     decoder,
     filled,
     full_every,
@@ -36,6 +37,7 @@ def read_olmo(config: Config) -> ModelSpec:
     hidden = config.integer("hidden_size")
     bias = config.flag("attention_bias", False)
     attention = grouped_attention(config, qkv_bias=bias, output_bias=bias)
+    attention = replace(attention, clamped=clamps(config, "clip_qkv"))
     norms = (bare_norm("input_layernorm", hidden), bare_norm("post_attention_layernorm", hidden))
     layer = sequential_layer(attention, _mlp(config), norms)
     return decoder(config, [layer] * config.layers(), norm=bare_norm)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.architecture.blocks import decoder, grouped_attention, pre_norm_layer
+from planner.architecture.blocks import clamps, decoder, grouped_attention, pre_norm_layer
 from planner.architecture.config import Config
 from planner.architecture.experts import expert_count, routed
 from planner.architecture.reader import Reader
@@ -39,7 +39,10 @@ def read_olmoe(config: Config) -> ModelSpec:
     """model_type olmoe: norms before the blocks."""
     layer = pre_norm_layer(
         config.integer("hidden_size"),
-        projection_norm_attention(config, config.flag("attention_bias", False)),
+        replace(
+            projection_norm_attention(config, config.flag("attention_bias", False)),
+            clamped=clamps(config, "clip_qkv"),
+        ),
         olmo_experts(config),
     )
     return decoder(config, [layer] * config.layers())

@@ -9,6 +9,7 @@ import pytest
 
 from planner.architecture.registry import read_config
 from planner.architecture.spec import Module, linear
+from planner.catalog.models import all_models
 from planner.step.adapters import parameter_adapter_shapes, typical_targets, with_targets
 from planner.step.player import NotModelled
 from planner.step.rules import StepRules
@@ -90,3 +91,11 @@ def test_adapters_have_as_many_elements_as_pefts_own(model_type: str) -> None:
     own = sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name)
     spec = read_config(config)
     assert sum(part.elements * part.count for part in adapters(spec, with_targets(LORA, spec), 16)) == own
+
+
+def test_kimi_k2_is_adapted_as_the_class_that_runs_it() -> None:
+    kimi = next(model for model in all_models() if model.config["model_type"] == "kimi_k2")
+    spec = read_config(kimi.config)
+    rules = StepRules("lora", "bfloat16", "bfloat16", "float32")
+    assert with_targets(rules, spec) == with_targets(rules, replace(spec, model_type="deepseek_v3"))
+    assert with_targets(rules, spec).target_parameters

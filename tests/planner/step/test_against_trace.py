@@ -98,6 +98,25 @@ def test_attention_models_agree(model_type: str, method: str, checkpointing: str
     assert abs(difference(model_type, method, checkpointing, 1024, 4)) <= PERCENT.get(model_type, 1.0)
 
 
+CLAMPED: dict[str, dict[str, Any]] = {
+    "olmo": {"clip_qkv": 8.0},
+    "olmoe": {"clip_qkv": 8.0},
+    "mpt": {"attn_config": {"clip_qkv": 6.0, "alibi": True}},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("model_type", CLAMPED)
+def test_clamped_projections_keep_what_they_clamp(model_type: str, method: str) -> None:
+    config = reduced_config(model_type, 4) | CLAMPED[model_type]
+    rules = StepRules(method, "bfloat16", "bfloat16", "bfloat16")  # pyright: ignore[reportArgumentType]
+    plain = {name: value for name, value in config.items() if name not in CLAMPED[model_type]}
+    predicted = peak_bytes(config, rules, 1024)
+    assert predicted > peak_bytes(plain, rules, 1024)
+    assert predicted == pytest.approx(traced_bytes(config, method, "none", 1024), rel=0.01)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("method", ["full", "lora"])
