@@ -299,7 +299,8 @@ class OperationTime(_Open):
 class Throughput(_Open):
     """Time of one optimizer step with all its micro-batches, and what follows from it.
 
-    `interval` is of `step_seconds`, `finish_interval` of `seconds_to_finish`.
+    `interval` is of `step_seconds`, `finish_interval` of `seconds_to_finish`. `mfu` is a share of
+    `peak_flops`, the dense peak of the compute dtype at the clock that the device runs at.
     """
 
     step_seconds: float
@@ -310,6 +311,7 @@ class Throughput(_Open):
     basis: Basis
     seconds_to_finish: float | None
     finish_interval: tuple[float, float] | None = None
+    peak_flops: float | None = None
     cost_usd: float | None = None
     energy_kwh: float | None = None
     operations: list[OperationTime] = []

@@ -231,6 +231,7 @@ def _throughput(evaluation: Evaluation) -> Throughput | None:
         basis=time.basis,
         seconds_to_finish=finish,
         finish_interval=None if finish is None else _scaled(time.interval, finish / time.step_seconds),
+        peak_flops=time.peak_flops,
         operations=_operations(time),
     )
 

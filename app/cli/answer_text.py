@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from app.cli.console import Console
 from app.web.charts import TERM_LABELS
 from app.web.numbers import gib, percent, plain, rate
-from planner.contract import Answer, DeviceMemory, Memory
+from planner.contract import Answer, DeviceMemory, Memory, Throughput
 from planner.units import format_count, format_seconds
 
 _MARKS = {
@@ -127,11 +127,15 @@ def _time(answer: Answer) -> Iterator[str]:
     yield (
         f"  one step {format_seconds(time.step_seconds)} ({format_seconds(low)} to {format_seconds(high)}), "
         f"{rate(time.tokens_per_second)} tokens per second"
-        + ("" if time.mfu is None else f", {percent(time.mfu)} of the peak")
+        + ("" if time.mfu is None else f", {percent(time.mfu)} of the peak{_peak(time)}")
         + f"; basis: {time.basis}"
     )
     if time.seconds_to_finish is not None:
         yield f"  to finish: {format_seconds(time.seconds_to_finish)}{_range(time.finish_interval)}"
+
+
+def _peak(time: Throughput) -> str:
+    return "" if time.peak_flops is None else f" of {rate(time.peak_flops / 1e12)} TFLOP/s"
 
 
 def _range(interval: tuple[float, float] | None) -> str:

@@ -75,7 +75,7 @@ def cpu_device(cpu: CpuFacts, bandwidth_bytes_per_second: int | None = None) -> 
         architecture=simd.architecture,
         memory_basis="host_decides",
     )
-    line = "cpu_amx" if simd.architecture == "x86-amx" else "cpu"
+    line = "cpu_amx" if simd.architecture == "x86-amx" else "cpu_arm" if simd.architecture[:3] == "arm" else "cpu"
     why = f"{cpu.cores} cores x {(cpu.hertz or 0) / 1e9:.2f} GHz x {dict(simd.flops_per_cycle)} FLOP/cycle ({simd.why})"
     measured = bandwidth_bytes_per_second is not None
     return replace(

@@ -25,14 +25,16 @@ class UnknownRate(ValueError):
 class Rates:
     """Rates of one logical device, in FLOP/s, bytes/s and seconds.
 
-    `step_fraction` is the speed of whole steps over that of their kernels alone; `interval` holds the likely shortest
-    and longest time over the estimate, `interval_basis` what that rests on (docs/accuracy.md).
+    `host_link` joins the device to its host's memory. `step_fraction` is the speed of whole steps over that of their
+    kernels alone; `interval` holds the likely shortest and longest time over the estimate, `interval_basis` what that
+    rests on (docs/accuracy.md).
     """
 
     matmul: dict[str, float]
     attention: dict[str, float]
     memory: float
     link: float | None
+    host_link: float
     launch_seconds: float
     step_fraction: float
     interval: tuple[float, float]
@@ -80,6 +82,7 @@ def _rates_of(known: _Known, dtypes: frozenset[str]) -> Rates:
         attention={dtype: _fused_attention(device, dtype) for dtype in dtypes},
         memory=device.memory_bandwidth_bytes_per_second * factors()["bandwidth_fraction"].of(_memory_kind(device)),
         link=_link(device),
+        host_link=_host_link(device),
         launch_seconds=factors()["launch_seconds"].of(device.kind),
         step_fraction=factors()["step_fraction"].of(device.kind),
         interval=interval,
@@ -120,6 +123,19 @@ def peak_flops(device: DeviceProfile, dtype: str) -> float | None:
     return None if dtype == "float32" else peak_flops(device, "float32")
 
 
+def reachable_flops(device: DeviceProfile, dtype: str) -> float | None:
+    """The peak that MFU is a share of: the rated one, at the clock that the device really runs at.
+
+    Peaks are stated for a base clock (processors) or the lowest boost clock of a range (GeForce laptops), and devices
+    run above it: where more was measured than is rated, what was measured is the least that the peak can be.
+    """
+    rated, reached = peak_flops(device, dtype), device.sustained_flops(dtype)
+    if rated is None:
+        return None
+    clocked = rated * factors()["clock_over_rated"].of(device.product_line)
+    return clocked if reached is None else max(clocked, float(reached.flops))
+
+
 def _sustained(device: DeviceProfile, dtype: str) -> float:
     """Matmul FLOP/s. PyTorch leaves TensorFloat-32 off for float32 products (torch 2.13 docs, CUDA semantics)."""
     for candidate in (dtype, "float32"):
@@ -141,6 +157,13 @@ def _memory_kind(device: DeviceProfile) -> str:
     if device.kind == "cpu":
         return "cpu"
     return "shared" if device.shared_with_host else "default"
+
+
+def _host_link(device: DeviceProfile) -> float:
+    """Bytes/s between device and host memory; where they are one pool, those of the pool."""
+    if device.shared_with_host and device.memory_bandwidth_bytes_per_second is not None:
+        return device.memory_bandwidth_bytes_per_second * factors()["bandwidth_fraction"].of(_memory_kind(device))
+    return factors()["host_link_bytes_per_second"].of(device.architecture)
 
 
 def _link(device: DeviceProfile) -> float | None:

@@ -13,7 +13,7 @@ from planner.hardware.profile import DeviceProfile
 from planner.step.program import StepProgram
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, maximum
-from planner.throughput.rates import Basis, Rates, UnknownRate, peak_flops, rates_of
+from planner.throughput.rates import Basis, Rates, UnknownRate, rates_of, reachable_flops
 from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 
 Bound = Literal["compute", "memory", "communication"]
@@ -36,8 +36,8 @@ class StepTime:
     """One optimizer step with all its micro-batches.
 
     `interval` holds the likely shortest and longest `step_seconds`. `tokens_per_second` is over all devices.
-    `mfu` is None when the dense peak of the compute dtype is unknown. Communication that hides behind computing is in
-    `operations` in full, so that their seconds may add up to more than the step's.
+    `mfu` is the share of `peak_flops`, None when the dense peak of the compute dtype is unknown. Communication that
+    hides behind computing is in `operations` in full, so that their seconds may add up to more than the step's.
     """
 
     step_seconds: Quantity
@@ -47,6 +47,7 @@ class StepTime:
     mfu: Quantity | None
     basis: Basis
     operations: tuple[OperationSeconds, ...]
+    peak_flops: float | None
 
 
 def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four are by keyword)
@@ -60,6 +61,7 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     rank: Any,
     gradient_accumulation_steps: Any,
     optimizer_bytes: Any,
+    paged_bytes: Any = 0,
     data_parallel: int = 1,
     zero_stage: int = 0,
     communication_bytes: Any = 0,
@@ -67,8 +69,8 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     """The roofline's time of a step: seconds = max(FLOPs / sustained rate, bytes / sustained bandwidth) + launches.
 
     It is summed over all kernels (Williams et al. 2009, doi 10.1145/1498765.1498785); the rates are the catalogue's
-    peaks times its measured efficiencies. batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes and
-    communication_bytes are ints, or int64 arrays that broadcast; the results follow.
+    peaks times its measured efficiencies. batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes,
+    paged_bytes and communication_bytes are ints, or int64 arrays that broadcast; the results follow.
 
     Args:
         program: the compiled step; `rules` and `spec` are those that it was compiled from.
@@ -79,7 +81,8 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
         sequence: tokens of one sequence.
         rank: rank of the adapters.
         gradient_accumulation_steps: micro-batches in one optimizer step.
-        optimizer_bytes: bytes read and written by the optimizer step of one rank.
+        optimizer_bytes: bytes read and written in device memory by the optimizer step of one rank.
+        paged_bytes: those that it reads and writes in host memory, over the host's link.
         data_parallel: ranks that train together.
         zero_stage: 3 gathers weights during forward as well.
         communication_bytes: bytes that one rank sends in an optimizer step, from `bytes_sent`.
@@ -90,16 +93,18 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     """
     table = work_table(program, rules, spec)
     rates = rates_of(device, table.dtypes)
-    plans = _Plans.of(batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes, communication_bytes)
+    plans = _Plans.of(
+        batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes, paged_bytes, communication_bytes
+    )
     operations, model_flops = _operations(table, rates, plans)
-    operations.append(_optimizer(rates, plans.optimizer_bytes))
+    operations.append(_optimizer(rates, plans.optimizer_bytes, plans.paged_bytes))
     seconds = sum(operation.seconds for operation in operations)
     if data_parallel > 1:
         sent = _communication(device, rates, plans.communication_bytes)
         seconds = seconds + _exposed(sent.seconds, operations, plans.micro_batches, zero_stage)
         operations.append(sent)
     tokens = plans.batch * plans.sequence * plans.micro_batches * data_parallel
-    peak = peak_flops(device, rules.compute_dtype)
+    peak = reachable_flops(device, rules.compute_dtype)
     low, high = rates.interval
     return StepTime(
         step_seconds=plans.shaped(seconds),
@@ -109,6 +114,7 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
         mfu=None if peak is None else plans.shaped(model_flops / seconds / peak),
         basis=rates.basis,
         operations=tuple(plans.shaped_operation(operation) for operation in operations),
+        peak_flops=peak,
     )
 
 
@@ -127,6 +133,7 @@ class _Plans:
     rank: Quantity
     micro_batches: Quantity
     optimizer_bytes: Quantity
+    paged_bytes: Quantity
     communication_bytes: Quantity
 
     @classmethod
@@ -194,10 +201,10 @@ def _larger_bound(compute_bound: Quantity, seconds: Quantity) -> Any:
     return "compute" if 2 * compute_bound >= seconds else "memory"
 
 
-def _optimizer(rates: Rates, moved: Quantity) -> OperationSeconds:
+def _optimizer(rates: Rates, moved: Quantity, paged: Quantity) -> OperationSeconds:
     """The optimizer step reads and writes its states, gradients and weights once; its arithmetic hides behind that."""
-    seconds = moved / rates.memory / rates.step_fraction
-    return OperationSeconds("optimizer", moved * 0.0, moved * 1.0, seconds, _all("memory", moved))
+    seconds = (moved / rates.memory + paged / rates.host_link) / rates.step_fraction
+    return OperationSeconds("optimizer", moved * 0.0, (moved + paged) * 1.0, seconds, _all("memory", moved))
 
 
 def _communication(device: DeviceProfile, rates: Rates, sent: Quantity) -> OperationSeconds:

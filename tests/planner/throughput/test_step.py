@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from planner.architecture.registry import read_config
-from planner.hardware.devices import device
+from planner.catalog.models import model
+from planner.hardware.devices import all_devices, device
+from planner.hardware.profile import DeviceProfile
 from planner.step.program import compile_step
 from planner.step.rules import StepRules
 from planner.throughput import StepTime, UnknownRate, bytes_sent, seconds_to_finish, step_time
@@ -24,6 +26,7 @@ LLAMA = read_config(
         "tie_word_embeddings": False,
     }
 )
+WIDE = read_config(model("meta-llama/Llama-3.1-8B").config)
 FULL = StepRules("full", "bfloat16", "bfloat16", "bfloat16")
 
 
@@ -164,3 +167,32 @@ def test_a_device_without_figures_has_no_time() -> None:
 def test_a_quantity_beyond_64_bits_is_an_error_not_a_wrong_time() -> None:
     with pytest.raises(OverflowError, match="64-bit"):
         timed(optimizer_bytes=2**63)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_no_device_uses_more_of_its_peak_than_training_ever_did(dtype: str) -> None:
+    used = {
+        item.id: time.mfu for item in all_devices() if (time := _busy(item, dtype)) is not None and time.mfu is not None
+    }
+    assert len(used) > 150
+    assert max(used.values()) < 0.8, max(used, key=used.__getitem__)
+
+
+def _busy(item: DeviceProfile, dtype: str) -> StepTime | None:
+    rules = StepRules("full", dtype, dtype, dtype)
+    try:
+        return step_time(
+            compile_step(WIDE, rules), rules, WIDE, item,
+            batch=8, sequence=2048, rank=16, gradient_accumulation_steps=1, optimizer_bytes=10**9,
+        )  # fmt: skip
+    except UnknownRate:
+        return None
+
+
+def test_paged_states_travel_over_the_hosts_link() -> None:
+    here, paged = timed(optimizer_bytes=8 * 10**9), timed(optimizer_bytes=10**9, paged_bytes=7 * 10**9)
+    seconds = {
+        id(time): next(o.seconds for o in time.operations if o.operation == "optimizer") for time in (here, paged)
+    }
+    assert seconds[id(paged)] > 20 * seconds[id(here)]
+    assert seconds[id(paged)] == pytest.approx(7e9 / 25e9 / 0.86, rel=0.01)
