@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.architecture.count import checkpoint_total
+from planner.architecture.count import by_component, checkpoint_total
 from planner.architecture.spec import ModelSpec
 from planner.memory import processor
 from planner.memory.optimizer import OptimizerChoice, host_state_bytes, state_bytes, step_temporary_bytes, traffic_bytes
@@ -123,6 +123,7 @@ def optimizer_choice(plan: Plan) -> OptimizerChoice:
         embeddings_in_32_bit=plan.rules.framework in {"transformers", "trl"},
         step_on_device=plan.optimizer_impl == "fused" and plan.optimizer in {"adamw", "muon"},
         rounding=plan.machine.device.allocation_rounding_bytes,
+        one_pool=plan.machine.shared_with_host,
     )
 
 
@@ -225,7 +226,8 @@ class _Step:
         sizes = program.storage_bytes(points.batch, points.sequence, points.rank, rounding)
         shards = Sharding(plan.zero_stage, plan.data_parallel).gradient_shards
         if shards > 1:
-            sizes[program.gradients] = ceiling_division(sizes[program.gradients], shards)
+            split = ceiling_division(sizes[program.gradients], shards)
+            sizes[program.gradients] = ceiling_division(split, rounding) * rounding
         return cls(program, sizes, program.instant_bytes(sizes))
 
     def highest(self, sizes: NDArray[Any]) -> Quantity:
@@ -257,7 +259,8 @@ def build(plan: Plan) -> Ledger:
     step = _Step.at(compile_step(plan.spec, plan.rules), plan, plan.points)
     sums = _totals(plan, plan.points, step)
     moments, held = sums.moments, sums.resident
-    peak_moment = max((name for name in STEP if name in moments), key=moments.__getitem__)
+    played = {name for name, _, _ in step.program.moments} | {"optimizer_step"}
+    peak_moment = max((name for name in STEP if name in played), key=moments.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
@@ -330,6 +333,7 @@ def _moments(plan: Plan, points: Points, step: _Step, held: Resident) -> dict[st
     for name, alive in step.program.highest_bytes(step.instants).items():
         moments[name] = standing + gathered.at(name) + alive
     kept = _kept_gradients(plan, held)
+    moments.setdefault("backward", standing + kept)  # nothing below the head is trained: no instant of its own
     moments["optimizer_step"] = standing + gathered.optimizer_step + kept + held.optimizer_temporaries
     evaluation = _Step.at(compile_evaluation(plan.spec, plan.rules), plan, points)
     moments["evaluation"] = standing + gathered.evaluation + _whole(evaluation.instants.max(axis=0))
@@ -452,12 +456,27 @@ def _host_terms(plan: Plan, held: Resident) -> dict[str, Quantity]:
 
 def _disk_terms(plan: Plan, held: Resident) -> dict[str, Quantity]:
     """Disk bytes: the downloaded checkpoint in its stored dtype, and one saved checkpoint with its optimizer states."""
-    stored = BYTES.get(plan.spec.stored_dtype or "", 2)
     sharding = Sharding(plan.zero_stage, plan.data_parallel)
     saved = (held.adapters if plan.rules.has_adapters else held.weights) * sharding.weight_shards
     on_one = held.optimizer_states + held.host_optimizer_states + held.master_weights
     states = on_one * sharding.optimizer_shards
     return {
-        "downloaded_weights": checkpoint_total(plan.spec) * stored,
+        "downloaded_weights": _stored_bytes(plan.spec),
         "saved_checkpoint": SAVED_CHECKPOINTS * (saved + states),
     }
+
+
+PACKED_BYTES: Final = {"mxfp4": (17, 32), "int4": (9, 16), "int8": (1, 1)}
+"""Bytes of one stored weight as a fraction. mxfp4: 32 weights in 16 bytes and a scale of one (OCP Microscaling Formats
+1.0, section 5.1). int4: 32 weights in 16 bytes and a bfloat16 scale, the smallest group that checkpoints use."""
+
+
+def _stored_bytes(spec: ModelSpec) -> int:
+    """Bytes of the published checkpoint. A packed one holds its experts so, else its layers; the rest has 16 bits."""
+    total = checkpoint_total(spec)
+    width = PACKED_BYTES.get(spec.stored_dtype or "")
+    if width is None:
+        return total * BYTES.get(spec.stored_dtype or "", 2)
+    counts = by_component(spec)
+    packed = counts.get("experts", 0) or counts.get("attention", 0) + counts.get("mlp", 0)
+    return 2 * (total - packed) + ceiling_division(packed * width[0], width[1])

@@ -28,11 +28,12 @@ class OptimizerChoice:
     embeddings_in_32_bit: bool
     step_on_device: bool
     rounding: int
+    one_pool: bool = False
 
     @property
     def paged(self) -> bool:
-        """Whether states are managed memory that lives in host RAM when the device is full."""
-        return self.name in PAGED
+        """Whether states are managed memory that lives in host RAM; where that is the device's own, nothing moves."""
+        return self.name in PAGED and not self.one_pool
 
 
 def state_bytes(choice: OptimizerChoice, tensors: list[Tensors], shards: int = 1) -> int:

