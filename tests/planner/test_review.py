@@ -204,8 +204,10 @@ def test_a_packed_checkpoint_is_downloaded_packed() -> None:
 
 
 def test_every_moment_is_listed_even_when_only_the_head_is_trained() -> None:
-    run = {"method": "freeze", "freeze": {"trainable_layers": 0}, "objective": "sequence_classification"}
-    memory = ask("Qwen/Qwen2.5-0.5B", RTX_4090, **run).memory
+    memory = ask(
+        "Qwen/Qwen2.5-0.5B", RTX_4090,
+        method="freeze", freeze={"trainable_layers": 0}, objective="sequence_classification",
+    ).memory  # fmt: skip
     assert memory is not None
     names = [moment.name for moment in memory.device.moments]
     assert names == ["load", "forward", "loss", "backward", "optimizer_step", "evaluation", "save"]
