@@ -69,7 +69,8 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
     k = linear(player, block.k, x)
     k = _normed(player, block.k_norm, k) if at_once else k
     v = linear(player, block.v, x) if block.v is not None else k
-    return _Projected(*(_clamped(player, block, value) for value in (q, k, v)), gate)
+    q, k, v = _clamped(player, block, q), _clamped(player, block, k), _clamped(player, block, v)
+    return _Projected(q, k, v, gate)
 
 
 def _clamped(player: Player, block: Attention, projected: Value) -> Value:
