@@ -13,17 +13,20 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, estimates, health, reports, software, verifications
+from app.api import catalog, estimates, health, jobs, reports, software, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
+from app.db.errors import DatabaseUnavailable
 from app.db.opened import OpenedDatabase
 from app.guard import Guard, is_loopback
+from app.jobs.service import JobService
 from app.pace import all_paces
 from app.plans import Plans
 from app.problems import Problem, from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
+from app.web import jobs as job_pages
 from app.web import pages, verification
 from app.web import software as software_page
 from app.web.configs import ConfigStore
@@ -54,16 +57,20 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     )
     application.state.plans = plans or Plans(settings)
     application.state.database = OpenedDatabase(settings)
+    application.state.jobs = JobService(application.state.plans, application.state.database)
+    application.state.settings = settings
     application.state.configs = ConfigStore(settings.data_dir / "configs")
     application.state.paces = {} if is_loopback(settings.host) else all_paces()
     machine_label = "This machine" if is_loopback(settings.host) else "This server"
     application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
-    for router in (estimates.router, verifications.router, reports.router, catalog.router, software.router):
+    routers = (estimates, verifications, jobs, reports, catalog, software)
+    for router in (module.router for module in routers):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)
     application.include_router(verification.router)
+    application.include_router(job_pages.router)
     application.include_router(software_page.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     _answer_errors(application)
@@ -82,6 +89,7 @@ async def _lifespan(application: FastAPI) -> AsyncGenerator[None]:
     """Processes that requests started end with the server, and connections are given back."""
     yield
     await run_in_threadpool(application.state.plans.close)
+    await run_in_threadpool(application.state.jobs.close)
     await run_in_threadpool(application.state.database.close)
 
 
@@ -110,10 +118,14 @@ def _answer_errors(application: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    async def database(request: Request, error: DatabaseUnavailable) -> Response:
+        return respond(request, Problem("database_unavailable", f"the database does not answer: {error}"))
+
     async def fault(request: Request, _: Exception) -> Response:
         return respond(request, Problem("internal", "trainfit failed to answer; the log of the server has the details"))
 
     application.add_exception_handler(Problem, problem)  # pyright: ignore[reportArgumentType]
     application.add_exception_handler(RequestValidationError, parameters)  # pyright: ignore[reportArgumentType]
     application.add_exception_handler(HTTPException, http)  # pyright: ignore[reportArgumentType]
+    application.add_exception_handler(DatabaseUnavailable, database)  # pyright: ignore[reportArgumentType]
     application.add_exception_handler(Exception, fault)

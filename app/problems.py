@@ -37,6 +37,14 @@ KINDS: Mapping[str, Kind] = {
         "The report is somebody else's",
         "Send `Authorization: Bearer` with the edit_token that came with the report, or use the browser that made it.",
     ),
+    "token_needed": Kind(
+        401, "A token is needed", "Send Authorization: Bearer and the value of TRAINFIT_TOKEN that the server has."
+    ),
+    "jobs_are_off": Kind(
+        403,
+        "Jobs are off on this server",
+        "Start it with TRAINFIT_TOKEN, or on a loopback address, where none is needed.",
+    ),
     "model_gated": Kind(
         403, "The model is gated", "Accept the model's licence on the Hub and set HF_TOKEN, or paste its config.json."
     ),
@@ -45,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
         404, "Unknown model", "Search the catalogue with `trainfit models WORD`, or paste the model's config.json."
     ),
     "unknown_report": Kind(404, "No such report", "The list at /reports has those that are kept here."),
+    "unknown_job": Kind(404, "Unknown job", "GET /api/v1/jobs lists them."),
     "unknown_plan": Kind(
         404, "The pasted configuration is not stored here", "Paste the config.json again on the first page."
     ),
@@ -66,6 +75,12 @@ KINDS: Mapping[str, Kind] = {
     "no_target_modules": Kind(
         422, "No module has these names", "`accepted` lists names that the model has; `all-linear` takes all."
     ),
+    "plan_does_not_fit": Kind(
+        422, "The plan does not fit", "Measure fewer of its layers (`depth`); the result is extended and labelled so."
+    ),
+    "idempotency_key_reused": Kind(
+        422, "The Idempotency-Key belongs to another request", "Send a new key with a new request."
+    ),
     "nothing_trained": Kind(422, "The run trains nothing", "Train at least one layer or adapter."),
     "too_many_layers": Kind(422, "More layers than the model has", "`accepted` names how many there are."),
     "unknown_device": Kind(
@@ -80,6 +95,12 @@ KINDS: Mapping[str, Kind] = {
     ),
     "too_many_requests": Kind(
         429, "Asked too often", "Ask again later; `accepted` says how often. Estimates are not limited."
+    ),
+    "too_many_jobs": Kind(429, "Too many jobs wait", "See /jobs; cancel what nobody needs, or add a worker."),
+    "database_unavailable": Kind(
+        503,
+        "The database does not answer",
+        "Ask again in a moment; estimates need no database.",
     ),
     "internal": Kind(500, "A fault of trainfit", "Please report it with the request that caused it."),
 }

@@ -35,7 +35,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 def respond(request: Request, problem: Problem) -> Response:
     """A problem as the one who asks can read it."""
     if not wants_page(request):
-        return Response(problem.json(), status_code=problem.status, media_type=MEDIA_TYPE)
+        headers = {"www-authenticate": "Bearer"} if problem.status == 401 else None
+        return Response(problem.json(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
     from app.web.templating import page
 
     kind = KINDS.get(problem.document.code, KINDS["invalid_request"])

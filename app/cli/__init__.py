@@ -20,6 +20,7 @@ COMMANDS = {
     "measurements": "the measured runs that predictions are held against",
     "doctor": "what trainfit sees of this machine and its software",
     "serve": "start the web page and the API",
+    "worker": "take jobs on this machine",
 }
 EXIT_CODES = """\
 exit codes:

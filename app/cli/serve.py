@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.cli.console import Console
+
+if TYPE_CHECKING:
+    from app.jobs.local import LocalWorker
+    from app.settings import Settings
 
 EPILOG = """\
 On any address but a loopback one, the page calls this machine "this server" and everybody who reaches it may ask.
@@ -26,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port_number, help="port to listen on, 0 for a free one (default: 8000)")
     parser.add_argument("--data-dir", type=Path, help="folder for what is stored")
+    parser.add_argument(
+        "--no-worker", action="store_true", help="start no worker on this machine: jobs go to those of other machines"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -46,9 +54,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return 2
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     console.write(f"trainfit is at http://{host}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
+    worker = None if arguments.no_worker or sys.platform == "win32" else _worker(settings, console)
     config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        if worker is not None:
+            worker.close()
     return 0
+
+
+def _worker(settings: Settings, console: Console) -> LocalWorker | None:
+    """A worker on this machine, where jobs may be started at all."""
+    from app.guard import is_loopback
+    from app.jobs.local import LocalWorker
+
+    if not is_loopback(settings.host) and settings.token is None:
+        console.write("Jobs are off: on an address that others reach they need TRAINFIT_TOKEN.")
+        return None
+    return LocalWorker(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -34,14 +34,17 @@ class OpenedDatabase:
             self._database = None
 
 
-def _open(settings: Settings) -> Database:
-    from app.db.database import Database, sqlite_url
+def url_of(settings: Settings) -> str:
+    """The database's address; without a setting, a SQLite file in the data folder, which is made."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{settings.data_dir / FILE}"
 
-    if settings.database_url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        url = sqlite_url(settings.data_dir / FILE)
-    else:
-        url = settings.database_url.get_secret_value()
-    database = Database(url)
+
+def _open(settings: Settings) -> Database:
+    from app.db.database import Database
+
+    database = Database(url_of(settings))
     database.migrate()
     return database

@@ -42,10 +42,14 @@ def now() -> datetime:
 
 
 class Job(SQLModel, table=True):
-    """One job as its page shows it. The engine's own tables say how far the engine is; this says what is true."""
+    """One job as its page shows it. The engine's own tables say how far the engine is; this says what is true.
+
+    `attempts` counts how often its process was started, `dispatches` how often it was handed to the engine: what a
+    worker writes carries both of them as it knew them, so that one that was given up for dead can change nothing.
+    """
 
     id: str = Field(primary_key=True, description="UUID version 7: sorts by time")
-    kind: str = Field(index=True, description="measure, calibrate or verify")
+    kind: str = Field(index=True, description="measure or calibrate")
     state: str = Field(index=True)
     phase: str | None = Field(default=None, description="what a running job does: build, warm_up, measure, ...")
     failure_kind: str | None = None
@@ -53,9 +57,17 @@ class Job(SQLModel, table=True):
     spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     device_class: str = Field(index=True)
+    queue: str = Field(index=True, description="the device class, or worker/<id> where one worker was asked for")
+    protocol: int
     worker_id: str | None = Field(default=None, index=True)
     attempts: int = 0
+    dispatches: int = 1
+    is_dispatched: bool = False
+    cancel_requested_at: datetime | None = Field(default=None, sa_column=Column(Instant))
     idempotency_key: str | None = Field(default=None, unique=True)
+    request_sha256: str
+    step_seconds_ratio: float | None = Field(default=None, description="predicted over measured")
+    peak_bytes_ratio: float | None = Field(default=None, description="predicted over measured")
     created_at: datetime = Field(default_factory=now, sa_column=Column(Instant, nullable=False, index=True))
     started_at: datetime | None = Field(default=None, sa_column=Column(Instant))
     finished_at: datetime | None = Field(default=None, sa_column=Column(Instant))
@@ -73,16 +85,25 @@ class JobEvent(SQLModel, table=True):
     at: datetime = Field(default_factory=now, sa_column=Column(Instant, nullable=False))
 
 
+class JobPhase(SQLModel, table=True):
+    """How long each phase of a finished job took, for the metrics."""
+
+    __tablename__ = "job_phase"  # pyright: ignore[reportAssignmentType]
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    phase: str = Field(primary_key=True)
+    seconds: float
+
+
 class Worker(SQLModel, table=True):
     """A process that runs jobs on one machine's hardware."""
 
     id: str = Field(primary_key=True)
     name: str
     device_classes: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    machine: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    stack: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    machine: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="what pages say of it")
+    stack: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="versions of its libraries")
     protocol: int
-    job_id: str | None = Field(default=None, description="the job that it runs now")
     started_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     heartbeat_at: datetime = Field(sa_column=Column(Instant, nullable=False, index=True))
     stopped_at: datetime | None = Field(default=None, sa_column=Column(Instant))

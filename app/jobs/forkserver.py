@@ -7,8 +7,6 @@ line of JSON; when it is gone, the server adds a line with its exit status and c
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import gc
 import importlib
 import os
@@ -20,11 +18,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.jobs.confine import be_first_to_go, die_with_parent, leave_no_core
 from app.jobs.wire import READY, Limits, line, receive_request
 
-_PR_SET_PDEATHSIG = 1
 _RECEIVE_SECONDS = 5.0
-_WORST_OOM_SCORE = "1000"
 
 
 class Work(Protocol):
@@ -154,19 +151,15 @@ def _reply(work: Work, payload: Any) -> dict[str, Any]:
 
 def _confine(limits: Limits) -> None:
     """Cap memory and time, leave no core file, die with the server, and be the first whom the kernel picks."""
-    _die_with_parent()
+    die_with_parent(os.getppid())
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.deadline_seconds)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core()
     held_bytes = _address_space_bytes()
     if held_bytes is not None:
         cap_bytes = held_bytes + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (cap_bytes, cap_bytes))
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(_WORST_OOM_SCORE)
-    except OSError:  # no Linux
-        pass
+    be_first_to_go()
 
 
 def _address_space_bytes() -> int | None:
@@ -176,17 +169,6 @@ def _address_space_bytes() -> int | None:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return None
-
-
-def _die_with_parent() -> None:
-    """prctl(2), PR_SET_PDEATHSIG; elsewhere than on Linux the server's orderly end has to do."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    library = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
-    library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def main(arguments: list[str]) -> None:

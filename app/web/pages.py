@@ -14,6 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from app import machines
+from app.access import needs_token
 from app.api.body import parse_request
 from app.assets import assets_directory
 from app.hub import parse_config
@@ -221,6 +222,7 @@ def _result_values(request: Request, result: Result) -> dict[str, Any]:
         "today": datetime.now(UTC).date().isoformat(),
         "base_address": str(request.base_url).rstrip("/"),
         "machine_label": site.machine_label,
+        "needs_token": needs_token(request.app.state.settings),
         "on_this_machine": result.answer.request.machine.device == "this-machine",
     }
 

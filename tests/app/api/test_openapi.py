@@ -28,6 +28,10 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/api/v1/devices/{device_id}",
         "/api/v1/software",
         "/api/v1/software/facts",
+        "/api/v1/jobs",
+        "/api/v1/jobs/{job_id}",
+        "/api/v1/jobs/{job_id}/events",
+        "/api/v1/workers",
     }
     estimate = document["paths"]["/api/v1/estimates"]["post"]
     assert estimate["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/EstimateRequest")

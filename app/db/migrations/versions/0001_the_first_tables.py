@@ -40,9 +40,17 @@ def upgrade() -> None:
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("device_class", sa.String(), nullable=False),
+        sa.Column("queue", sa.String(), nullable=False),
+        sa.Column("protocol", sa.Integer(), nullable=False),
         sa.Column("worker_id", sa.String(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("dispatches", sa.Integer(), nullable=False),
+        sa.Column("is_dispatched", sa.Boolean(), nullable=False),
+        sa.Column("cancel_requested_at", app.db.tables.Instant(timezone=True), nullable=True),
         sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("request_sha256", sa.String(), nullable=False),
+        sa.Column("step_seconds_ratio", sa.Float(), nullable=True),
+        sa.Column("peak_bytes_ratio", sa.Float(), nullable=True),
         sa.Column("created_at", app.db.tables.Instant(timezone=True), nullable=False),
         sa.Column("started_at", app.db.tables.Instant(timezone=True), nullable=True),
         sa.Column("finished_at", app.db.tables.Instant(timezone=True), nullable=True),
@@ -53,6 +61,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_created_at"), ["created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_device_class"), ["device_class"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_kind"), ["kind"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_queue"), ["queue"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_state"), ["state"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_worker_id"), ["worker_id"], unique=False)
 
@@ -94,7 +103,6 @@ def upgrade() -> None:
         sa.Column("machine", sa.JSON(), nullable=False),
         sa.Column("stack", sa.JSON(), nullable=False),
         sa.Column("protocol", sa.Integer(), nullable=False),
-        sa.Column("job_id", sa.String(), nullable=True),
         sa.Column("started_at", app.db.tables.Instant(timezone=True), nullable=False),
         sa.Column("heartbeat_at", app.db.tables.Instant(timezone=True), nullable=False),
         sa.Column("stopped_at", app.db.tables.Instant(timezone=True), nullable=True),
@@ -114,8 +122,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "number", name=op.f("pk_job_event")),
     )
 
+    op.create_table(
+        "job_phase",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("phase", sa.String(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_phase_job_id_job"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job_id", "phase", name=op.f("pk_job_phase")),
+    )
+
 
 def downgrade() -> None:
+    op.drop_table("job_phase")
     op.drop_table("job_event")
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_worker_heartbeat_at"))
@@ -132,6 +150,7 @@ def downgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_job_worker_id"))
         batch_op.drop_index(batch_op.f("ix_job_state"))
+        batch_op.drop_index(batch_op.f("ix_job_queue"))
         batch_op.drop_index(batch_op.f("ix_job_kind"))
         batch_op.drop_index(batch_op.f("ix_job_device_class"))
         batch_op.drop_index(batch_op.f("ix_job_created_at"))

@@ -1,0 +1,278 @@
+"""Jobs for whoever asks: page, REST and command line submit, look and cancel here. No worker lives in this process.
+
+SQLAlchemy is imported with the first question; from then on this process keeps house too (`JobStore.tidy`), so that a
+page tells the truth also when the last worker has died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from app.db.errors import DatabaseUnavailable
+from app.db.opened import OpenedDatabase
+from app.db.rhythm import RHYTHM, Rhythm
+from app.jobs.depth import deepest, depth_of
+from app.jobs.devices import device_class
+from app.jobs.spec import PROTOCOL, JobKind, JobSpec
+from app.plans import Plan, Plans
+from app.problems import Problem
+from planner.contract import Answer, EstimateRequest
+from planner.hardware import Machine
+
+if TYPE_CHECKING:
+    from app.db.jobs import JobStore, Page
+    from app.db.tables import Job, JobEvent, Worker
+    from app.db.workers import WorkerStore
+
+MOST_WAITING: Final = 200
+"""More jobs than this are not taken on: somebody should look."""
+_MEMORY_CODES: Final = frozenset({"device_memory", "host_memory", "single_allocation"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job as somebody asks for it. `depth` is a number of layers, or -1 for as many as fit."""
+
+    kind: JobKind
+    request: EstimateRequest | None = None
+    steps: int = 10
+    depth: int | None = None
+    worker_id: str | None = None
+    deadline_seconds: float = 600.0
+
+    def sha256(self) -> str:
+        """What two equal orders have in common."""
+        request = None if self.request is None else self.request.model_dump(mode="json")
+        parts = [self.kind, request, self.steps, self.depth, self.worker_id, self.deadline_seconds]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+AS_DEEP_AS_FITS: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a job runs: its device, and the queue that leads there."""
+
+    device_class: str
+    device_id: str
+    device_count: int
+    queue: str
+
+
+class JobService:
+    """Submit, look, cancel."""
+
+    def __init__(self, plans: Plans, database: OpenedDatabase, rhythm: Rhythm = RHYTHM) -> None:
+        self._plans = plans
+        self._database = database
+        self._rhythm = rhythm
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._janitor: threading.Thread | None = None
+
+    def submit(self, order: Order, key: str | None = None) -> tuple[Job, bool]:
+        """Store a job, or find the one that has the same key; whether it is new.
+
+        Raises:
+            Problem: it can't be run as asked, and why.
+        """
+        from app.db.jobs import KeyReused, new_id
+        from app.db.tables import Job
+
+        spec, place = self._measuring(order) if order.kind == "measure" else self._calibrating(order)
+        self._refuse_when_crowded()
+        job = Job(
+            id=new_id(), kind=order.kind, state="queued", spec=spec.model_dump(mode="json"), queue=place.queue,
+            device_class=place.device_class, protocol=PROTOCOL, idempotency_key=key, request_sha256=order.sha256(),
+        )  # fmt: skip
+        try:
+            return self.store().submit(job)
+        except KeyReused as error:
+            text = "this Idempotency-Key was sent before, with another request"
+            raise Problem(
+                "idempotency_key_reused", text, field="Idempotency-Key", value=key, accepted="a key of its own"
+            ) from error
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            Problem: there is none of that id.
+        """
+        return self._known(job_id, lambda: self.store().get(job_id))
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job; one that ended stays as it is.
+
+        Raises:
+            Problem: there is none of that id.
+        """
+        return self._known(job_id, lambda: self.store().cancel(job_id))
+
+    def find(self, *, states: Sequence[str] = (), limit: int = 50, before: str | None = None) -> Page:
+        """Jobs, newest first."""
+        return self.store().find(states=states, limit=limit, before=before)
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
+        """What a job said after an event."""
+        return self.store().events(job_id, after, limit)
+
+    def workers(self) -> Sequence[tuple[Worker, bool, Job | None]]:
+        """Every worker of the last day, whether it is live, and the job that it runs."""
+        return self.worker_store().known()
+
+    def store(self) -> JobStore:
+        """The jobs' table."""
+        from app.db.jobs import JobStore
+
+        database = self._database()
+        self._keep_house()
+        return JobStore(database, self._rhythm)
+
+    def worker_store(self) -> WorkerStore:
+        """The workers' table."""
+        from app.db.workers import WorkerStore
+
+        database = self._database()
+        self._keep_house()
+        return WorkerStore(database, self._rhythm)
+
+    def close(self) -> None:
+        """Stop keeping house."""
+        self._closing.set()
+        if self._janitor is not None:
+            self._janitor.join()
+
+    # --- from an order to a specification ----------------------------------------------------------------------
+
+    def _measuring(self, order: Order) -> tuple[JobSpec, _Place]:
+        if order.request is None:
+            raise Problem("invalid_request", "a measuring job needs a plan", field="request", accepted="a plan")
+        plan = self._plans.plan(order.request)
+        answer = self._plans.evaluate(plan, advice=False)
+        machine = self._plans.machine(plan.request)
+        place = self._place(machine, order.worker_id, machine.logical_devices)
+        spec = JobSpec(
+            kind="measure",
+            request=plan.request,
+            config=dict(plan.config),
+            steps=order.steps,
+            depth=self._depth(order, plan, answer),
+            device_class=place.device_class,
+            device_id=place.device_id,
+            device_count=place.device_count,
+            deadline_seconds=order.deadline_seconds,
+        )
+        return spec, place
+
+    def _calibrating(self, order: Order) -> tuple[JobSpec, _Place]:
+        if order.worker_id is not None:
+            place = self._own_device(order.worker_id)
+        else:
+            machine = self._plans.this_machine()
+            if machine is None:
+                text = "this machine could not be looked at: name a worker"
+                raise Problem("invalid_request", text, field="worker", accepted="the id of a worker")
+            place = self._place(machine, None, 1)
+        spec = JobSpec(
+            kind="calibrate",
+            device_class=place.device_class,
+            device_id=place.device_id,
+            deadline_seconds=order.deadline_seconds,
+        )
+        return spec, place
+
+    def _place(self, machine: Machine, worker_id: str | None, device_count: int) -> _Place:
+        name = device_class(machine.device)
+        if worker_id is None:
+            return _Place(name, machine.device.id, device_count, name)
+        worker = self._worker(worker_id)
+        if name not in worker.device_classes:
+            raise Problem(
+                "invalid_request",
+                f"worker {worker.name} has no {name}",
+                field="worker",
+                value=worker_id,
+                accepted=f"a worker with {name}",
+            )
+        return _Place(name, machine.device.id, device_count, f"worker/{worker_id}")
+
+    def _own_device(self, worker_id: str) -> _Place:
+        """The best device of a worker."""
+        worker = self._worker(worker_id)
+        devices = worker.machine.get("devices") or [{"id": "unknown"}]
+        return _Place(worker.device_classes[0], str(devices[0]["id"]), 1, f"worker/{worker_id}")
+
+    def _worker(self, worker_id: str) -> Worker:
+        found = next((worker for worker, _, _ in self.workers() if worker.id == worker_id), None)
+        if found is None:
+            raise Problem(
+                "invalid_request", "no worker has that id", field="worker", value=worker_id, accepted="see /workers"
+            )
+        return found
+
+    def _depth(self, order: Order, plan: Plan, answer: Answer) -> int | None:
+        """The layers to build: all, unless fewer were asked for.
+
+        Raises:
+            Problem: all were asked for and don't fit; it says how many do.
+        """
+        whole = depth_of(plan.config)
+        if order.depth is not None and order.depth > 0:
+            return order.depth if whole is None or order.depth < whole else None
+        if _fits(answer):
+            return None
+
+        def fits(config: Mapping[str, Any]) -> bool:
+            return _fits(self._plans.evaluate(Plan(plan.request, config), advice=False))
+
+        deep = deepest(plan.config, fits)
+        if order.depth == AS_DEEP_AS_FITS and deep is not None:
+            return deep
+        fewer = "nothing of it fits" if deep is None else f'"depth": {deep}, or fewer of its {whole} layers'
+        raise Problem("plan_does_not_fit", answer.summary, field="depth", value=order.depth, accepted=fewer)
+
+    def _refuse_when_crowded(self) -> None:
+        waiting = sum(
+            count for (_, state), count in self.store().counts().items() if state in ("queued", "waiting_for_hardware")
+        )
+        if waiting >= MOST_WAITING:
+            raise Problem(
+                "too_many_jobs", f"{waiting} jobs wait already", accepted=f"fewer than {MOST_WAITING} waiting jobs"
+            )
+
+    # --- keeping house -----------------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        with self._lock:
+            if self._janitor is None and not self._closing.is_set():
+                self._janitor = threading.Thread(target=self._tidy_now_and_then, name="janitor", daemon=True)
+                self._janitor.start()
+
+    def _tidy_now_and_then(self) -> None:
+        from app.db.jobs import JobStore
+
+        while not self._closing.is_set():
+            with suppress(DatabaseUnavailable):
+                JobStore(self._database(), self._rhythm).tidy()
+            self._closing.wait(self._rhythm.tidy_seconds)
+
+    def _known(self, job_id: str, find: Callable[[], Any]) -> Any:
+        from app.db.jobs import UnknownJob
+
+        try:
+            return find()
+        except UnknownJob as error:
+            raise Problem("unknown_job", "there is no such job", field="id", value=job_id) from error
+
+
+def _fits(answer: Answer) -> bool:
+    """Whether memory is enough; disk is not asked for, because a measured model is never stored."""
+    return answer.verdict != "does_not_fit" or not _MEMORY_CODES & {reason.code for reason in answer.reasons}

@@ -1,0 +1,203 @@
+"""Jobs over REST; no worker is there, so they wait."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from app.db.jobs import Ending, JobStore
+from app.db.rhythm import RHYTHM
+from app.db.tables import Worker
+from app.db.workers import WorkerStore
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import fake_plans
+
+PLAN = {
+    "model": {"id": "meta-llama/Llama-3.1-8B"},
+    "machine": {"device": "nvidia-rtx-4090-24gb"},
+    "run": {"method": "qlora"},
+}
+MEASURE = {"kind": "measure", "request": PLAN}
+
+
+def put(client: TestClient, body: Any = None, **headers: str) -> Any:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/api/v1/jobs", json=MEASURE if body is None else body, headers=sent)
+
+
+def stores(application: FastAPI) -> tuple[JobStore, WorkerStore]:
+    database = application.state.database()
+    return JobStore(database, RHYTHM), WorkerStore(database, RHYTHM)
+
+
+def worker(application: FastAPI, name: str = "one", *classes: str) -> None:
+    row: dict[str, Any] = {"id": name, "name": name, "device_classes": list(classes or ("cuda/nvidia-rtx-4090-24gb",))}
+    machine = {"host": "h", "system": "s", "devices": [{"id": "nvidia-rtx-4090-24gb", "name": "a", "summary": "b"}]}
+    stores(application)[1].register(Worker(**row, machine=machine, stack={"torch": "2.13"}, protocol=1))
+
+
+def test_a_submitted_job_is_stored_and_found_where_the_answer_says(client: TestClient) -> None:
+    answer = put(client)
+    assert answer.status_code == 202
+    found = client.get(answer.headers["location"]).json()
+    assert found == answer.json()
+    assert (found["kind"], found["state"]) == ("measure", "waiting_for_hardware")
+    assert found["device_class"] == "cuda/nvidia-rtx-4090-24gb"
+    assert found["request"]["model"]["id"] == "meta-llama/Llama-3.1-8B"
+    assert client.get("/api/v1/jobs").json()["items"] == [found]
+    assert client.get("/api/v1/jobs?state=failed").json() == {"items": [], "next": None}
+
+
+def test_a_calibration_needs_no_plan_and_takes_the_device_of_this_machine(client: TestClient) -> None:
+    found = put(client, {"kind": "calibrate"}).json()
+    assert (found["device_class"], found["request"]) == ("cuda/nvidia-rtx-4090-24gb", None)
+
+
+def test_a_calibration_may_name_a_worker(application: FastAPI, client: TestClient) -> None:
+    worker(application, "one", "cpu")
+    assert put(client, {"kind": "calibrate", "worker": "one"}).json()["device_class"] == "cpu"
+    refused = put(client, {"kind": "calibrate", "worker": "two"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "worker")
+    assert put(client, {**MEASURE, "worker": "one"}).json()["detail"] == "worker one has no cuda/nvidia-rtx-4090-24gb"
+
+
+def test_a_live_worker_makes_it_queued(application: FastAPI, client: TestClient) -> None:
+    worker(application)
+    assert put(client).json()["state"] == "queued"
+    listed = client.get("/api/v1/workers").json()["items"]
+    assert [(one["name"], one["live"], one["job"]) for one in listed] == [("one", True, None)]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ([], "body"),
+        ({}, "kind"),
+        ({"kind": "other"}, "kind"),
+        ({"kind": "measure"}, "request"),
+        ({"kind": "calibrate", "request": PLAN}, "request"),
+        ({**MEASURE, "steps": 0}, "steps"),
+        ({**MEASURE, "depth": 0}, "depth"),
+        ({**MEASURE, "deadline_seconds": 1e9}, "deadline_seconds"),
+        ({**MEASURE, "more": 1}, "more"),
+        ({"kind": "measure", "request": {**PLAN, "run": {"method": "magic"}}}, "request.run.method"),
+    ],
+)
+def test_what_is_wrong_is_named(client: TestClient, body: Any, field: str) -> None:
+    answer = put(client, body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert client.get("/api/v1/jobs").json()["items"] == []
+
+
+def test_the_same_key_is_the_same_job(client: TestClient) -> None:
+    first = put(client, Idempotency_Key="k")
+    assert put(client, Idempotency_Key="k").json()["id"] == first.json()["id"]
+    other = put(client, {**MEASURE, "steps": 3}, Idempotency_Key="k")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert put(client, Idempotency_Key="x" * 256).status_code == 422
+    assert len(client.get("/api/v1/jobs").json()["items"]) == 1
+
+
+def test_a_plan_that_does_not_fit_is_offered_fewer_layers(real_client: TestClient) -> None:
+    full = {**PLAN, "run": {"method": "full"}}
+    refused = put(real_client, {"kind": "measure", "request": full}).json()
+    assert refused["code"] == "plan_does_not_fit"
+    layers = int(refused["accepted"].split()[1].rstrip(","))
+    assert 0 < layers < 32
+    assert put(real_client, {"kind": "measure", "request": full, "depth": layers}).json()["depth"] == layers
+    assert put(real_client, {"kind": "measure", "request": full, "depth": "auto"}).json()["depth"] == layers
+    assert put(real_client, {**MEASURE, "depth": "auto"}).json()["depth"] is None
+
+
+def test_a_cancelled_job_stays_cancelled(client: TestClient) -> None:
+    address = put(client).headers["location"]
+    assert client.delete(address).json()["state"] == "cancelled"
+    assert client.delete(address).json()["state"] == "cancelled"
+    missing = client.delete("/api/v1/jobs/nothing")
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_job")
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    """The events of a stream, with their ids."""
+    found: list[dict[str, Any]] = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append({"id": int(fields["id"]), "event": fields["event"], **json.loads(fields["data"])})
+    return found
+
+
+def test_the_stream_ends_with_the_job_and_resumes_after_what_was_seen(application: FastAPI, client: TestClient) -> None:
+    worker(application)
+    jobs, _ = stores(application)
+    job_id = put(client).json()["id"]
+    run = jobs.begin(job_id, 1, "one")
+    assert run is not None
+
+    def work() -> None:
+        jobs.report(run, [{"event": "phase", "phase": "build", "message": ""}])
+        jobs.report(run, [{"event": "log", "message": "line\nline"}])
+        jobs.finish(run, Ending("succeeded", "Done."))
+
+    later = threading.Timer(0.7, work)
+    later.start()
+    answer = client.get(f"/api/v1/jobs/{job_id}/events")
+    later.join()
+    events = events_of(answer.text)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert [event["id"] for event in events] == [1, 2, 3, 4, 5, 6]
+    assert [event.get("state") for event in events if event["event"] == "state"] == [
+        "queued", "starting", "running", "succeeded"
+    ]  # fmt: skip
+    rest = client.get(f"/api/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "4"})
+    assert events_of(rest.text) == events[4:]
+    assert events_of(client.get(f"/api/v1/jobs/{job_id}/events?after=5").text) == events[5:]
+    assert events_of(client.get(f"/api/v1/jobs/{job_id}/events?after=6").text) == []
+    assert client.get("/api/v1/jobs/nothing/events").status_code == 404
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Iterator[TestClient]:
+    settings = Settings(data_dir=tmp_path, host="0.0.0.0", token=SecretStr("s3cret"))
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://planner.example") as opened:
+        yield opened
+
+
+def test_an_address_that_others_reach_asks_for_the_token(public: TestClient) -> None:
+    missing = put(public)
+    assert (missing.status_code, missing.json()["code"]) == (401, "token_needed")
+    assert missing.headers["www-authenticate"] == "Bearer"
+    assert put(public, authorization="Bearer wrong").status_code == 401
+    assert put(public, authorization="Basic s3cret").status_code == 401
+    made = put(public, authorization="Bearer s3cret")
+    assert made.status_code == 202
+    assert public.get(made.headers["location"]).status_code == 200
+    assert public.delete(made.headers["location"]).status_code == 401
+    headers = {"authorization": "Bearer s3cret"}
+    assert public.delete(made.headers["location"], headers=headers).json()["state"] == "cancelled"
+
+
+def test_without_a_token_jobs_are_off_there(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, host="0.0.0.0")
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://planner.example") as client:
+        refused = put(client, authorization="Bearer ")
+        assert (refused.status_code, refused.json()["code"]) == (403, "jobs_are_off")
+
+
+def test_a_database_that_is_gone_is_said_and_estimates_go_on(tmp_path: Path) -> None:
+    url = SecretStr("postgresql://nobody@127.0.0.1:9/none")
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://localhost") as client:
+        gone = put(client)
+        assert (gone.status_code, gone.json()["code"]) == (503, "database_unavailable")
+        assert client.get("/jobs", headers={"accept": "text/html"}).status_code == 503
+        assert client.post("/api/v1/estimates", json=PLAN).status_code == 200

@@ -1,0 +1,125 @@
+"""The pages of jobs and workers, as a person without JavaScript reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.db.jobs import Ending, JobStore
+from app.db.rhythm import RHYTHM
+from app.web.jobs import chart_of
+from planner.measurement import Compared, Depth, Measurement, Steps
+from tests.app.api.test_jobs import PLAN, put, stores, worker
+
+QUERY = "model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"
+
+
+def measurement(**changes: Any) -> dict[str, Any]:
+    rows = [
+        Compared(name="step_seconds", unit="seconds", predicted=1.0, measured=1.25),
+        Compared(name="peak_allocated_bytes", unit="bytes", predicted=2**30, measured=2**30),
+    ]
+    known: dict[str, Any] = {
+        "request": PLAN, "configuration": {}, "model": {}, "device": "RTX 4090", "device_class": "cuda/x",
+        "device_count": 1, "threads": None, "depth": Depth(layers=32, built=[32]), "rows": rows,
+        "phases": [Compared(name="forward", unit="seconds", predicted=None, measured=0.4)],
+        "terms": [Compared(name="weights", unit="bytes", predicted=2**29, measured=2**29)],
+        "steps": Steps(warm_up=2, seconds=[1.2, 1.25], median=1.25, low=1.2, high=1.3, steady=True, rule="a rule"),
+        "estimator_version": "1",
+    }  # fmt: skip
+    return Measurement.model_validate(known | changes).model_dump(mode="json")
+
+
+def finished(application: FastAPI, client: TestClient, ending: Ending) -> str:
+    worker(application)
+    jobs: JobStore = stores(application)[0]
+    job_id = put(client).json()["id"]
+    run = jobs.begin(job_id, 1, "one")
+    assert run is not None
+    jobs.report(
+        run,
+        [
+            {"event": "phase", "phase": "measure", "message": ""},
+            {"event": "sample", "step": 1, "of": 2, "seconds": 1.2, "tokens_per_second": 10.0, "label": ""},
+            {"event": "sample", "step": 2, "of": 2, "seconds": 1.25, "tokens_per_second": 9.0, "label": ""},
+            {"event": "log", "message": "<b>from the runner</b>"},
+        ],
+    )
+    jobs.finish(run, ending)
+    return client.get(f"/jobs/{job_id}").text
+
+
+def test_a_plan_is_measured_from_its_page_and_cancelled_from_the_jobs(client: TestClient) -> None:
+    assert "Measure this plan" in client.get(f"/plan?{QUERY}").text
+    page = client.post(f"/plan/measure?{QUERY}")
+    assert page.status_code == 200
+    assert page.url.path.startswith("/jobs/")
+    assert "Waiting for hardware" in page.text
+    assert "Measure meta-llama/Llama-3.1-8B, lora" in page.text
+    assert 'http-equiv="refresh"' in page.text
+    assert "static/job.js" in page.text
+    cancelled = client.post(f"{page.url.path}/cancel").text
+    assert "Cancelled before it started." in cancelled
+    assert 'http-equiv="refresh"' not in cancelled
+    assert "Cancelled" in client.get("/jobs").text
+
+
+def test_a_plan_that_does_not_fit_is_measured_shallower(real_client: TestClient) -> None:
+    assert "Measure a shallower copy" in real_client.get(f"/plan?{QUERY}&method=full").text
+    address = real_client.post(f"/plan/measure?{QUERY}&method=full").url.path
+    assert real_client.get(f"/api/v1{address}").json()["depth"] > 0
+
+
+def test_a_finished_measurement_shows_both_sides(application: FastAPI, client: TestClient) -> None:
+    result = {"outcome": "succeeded", "measurement": measurement(), "stack": {"torch": "2.13"}}
+    text = finished(application, client, Ending("succeeded", "It is done.", result=result))
+    for expected in ("Predicted against measured", "0.80", "Peak of live tensors", "Weights", "Forward", "a rule"):
+        assert expected in text
+    assert "not said" in text
+    assert "&lt;b&gt;from the runner&lt;/b&gt;" in text
+    assert "<polyline" in text
+    assert "Cancel" not in text.partition('id="log"')[0].partition("<main")[2]
+
+
+def test_out_of_memory_and_fewer_layers_are_labelled(application: FastAPI, client: TestClient) -> None:
+    found = measurement(depth=Depth(layers=32, built=[2, 4], how="built with 2 and 4"), out_of_memory="warm_up")
+    ending = Ending("succeeded", "Out of memory.", "oom_device", result={"measurement": found})
+    text = finished(application, client, ending)
+    assert "Extended from fewer layers." in text
+    assert "the plan does not fit here" in text
+    assert ">Out of memory</span>" in text
+
+
+def test_a_result_of_another_version_does_not_break_the_page(application: FastAPI, client: TestClient) -> None:
+    ending = Ending("succeeded", "Done.", result={"measurement": {"schema_version": 9}})
+    assert "Predicted against measured" not in finished(application, client, ending)
+
+
+def test_the_workers_say_what_they_are_and_can_be_calibrated(application: FastAPI, client: TestClient) -> None:
+    assert "No worker was heard of" in client.get("/workers").text
+    worker(application)
+    text = client.get("/workers").text
+    assert "Calibrate this machine" in text
+    page = client.post("/calibrate?worker=one")
+    assert page.url.path.startswith("/jobs/")
+    assert "Calibrate cuda/nvidia-rtx-4090-24gb" in page.text
+
+
+def test_an_unknown_job_has_a_page_that_says_so(client: TestClient) -> None:
+    answer = client.get("/jobs/nothing", headers={"accept": "text/html"})
+    assert answer.status_code == 404
+    assert "Unknown job" in answer.text
+
+
+def test_the_chart_spans_its_width_from_nought() -> None:
+    assert chart_of([1.0]) is None
+    chart = chart_of([1.0, 2.0, 0.0])
+    assert chart is not None
+    assert chart.points == "0.0,60.0 320.0,0.0 640.0,120.0"
+    assert chart.highest_seconds == 2.0
+
+
+def test_the_rhythm_fences_before_others_take_over() -> None:
+    assert RHYTHM.beat_seconds < RHYTHM.fence_seconds < RHYTHM.dead_seconds
