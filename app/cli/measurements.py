@@ -28,11 +28,16 @@ MAXIMUM_FILE_BYTES: Final = 64 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An action with its names."""
-    parser.add_argument("action", choices=["list", "show", "validate", "add", "export"])
-    parser.add_argument("names", nargs="*", metavar="ID or FILE")
-    parser.add_argument("--replace", action="store_true", help="add: take the place of a document with the same id")
-    parser.add_argument("--mine", action="store_true", help="list: only what is stored here")
-    parser.add_argument("--json", action="store_true", help="list: one document a line")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog="trainfit measurements")
+    listing = actions.add_parser("list", help="every run: id, what was measured, status")
+    listing.add_argument("--mine", action="store_true", help="only what is stored here")
+    listing.add_argument("--json", action="store_true", help="one document a line")
+    actions.add_parser("show", help="one document").add_argument("names", nargs="+", metavar="ID")
+    actions.add_parser("validate", help="whether files hold documents").add_argument("names", nargs="+", metavar="FILE")
+    adding = actions.add_parser("add", help="store documents here; all or none")
+    adding.add_argument("names", nargs="+", metavar="FILE")
+    adding.add_argument("--replace", action="store_true", help="take the place of a document with the same id")
+    actions.add_parser("export", help="the runs stored here").add_argument("names", nargs="*", metavar="ID")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -71,7 +76,7 @@ def _line(document: MeasuredRun) -> str:
 
 
 def _show(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
-    for name in _needed(arguments, "an ID"):
+    for name in arguments.names:
         document = store.get(name)
         if document is None:
             console.complain(f"no measured run has the id {name!r}; `trainfit measurements list` names them")
@@ -81,13 +86,13 @@ def _show(arguments: argparse.Namespace, store: Measurements, console: Console) 
 
 
 def _validate(arguments: argparse.Namespace, _: Measurements, console: Console) -> int:
-    count = len(_documents(_needed(arguments, "a FILE"), console))
+    count = len(_documents(arguments.names, console))
     console.write(f"{count} valid {'document' if count == 1 else 'documents'}")
     return 0
 
 
 def _add(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
-    documents = _documents(_needed(arguments, "a FILE"), console)
+    documents = _documents(arguments.names, console)
     for document in documents:
         store.check(document, replace=arguments.replace)
     for document in documents:
@@ -106,14 +111,6 @@ def _export(arguments: argparse.Namespace, store: Measurements, console: Console
     for document in found:
         console.write(document.model_dump_json(exclude_unset=True))
     return 0
-
-
-def _needed(arguments: argparse.Namespace, what: str) -> list[str]:
-    from planner.corpus import DocumentError
-
-    if not arguments.names:
-        raise DocumentError(f"trainfit measurements {arguments.action} needs {what}")
-    return arguments.names
 
 
 def _documents(names: list[str], console: Console) -> list[MeasuredRun]:

@@ -262,10 +262,9 @@ def model_page(request: Request, model_id: str) -> HTMLResponse:
 
 
 @router.get("/methodology")
-@router.get("/accuracy")
 @router.get("/glossary")
 def document(request: Request) -> HTMLResponse:
-    """How each number is computed, how far it is from what was measured, and what the words mean."""
+    """How each number is computed, and what the words mean."""
     name = request.url.path.strip("/")
     text = (assets_directory("docs") / f"{name}.md").read_text(encoding="utf-8")
     title = text.partition("\n")[0].lstrip("# ")

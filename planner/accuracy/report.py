@@ -19,6 +19,8 @@ from planner.interval import REQUIRED, SCALE, STEP_TIME, factors_of
 from planner.version import CATALOG_VERSION, ESTIMATOR_VERSION
 
 SHOWN_WORST: Final = 5
+WORTH_A_WORD: Final = 0.01
+"""A row that is closer than this is not shown among the worst."""
 DIMENSIONS: Final[dict[str, Callable[[Residual], str]]] = {
     "source": lambda one: one.prediction.run.publisher,
     "method": lambda one: one.prediction.method,
@@ -222,6 +224,7 @@ def _worst(residuals: Sequence[Residual]) -> list[Worst]:
         _worst_row(one)
         for quantity in sorted(groups)
         for one in sorted(groups[quantity], key=lambda one: -abs(one.error))[:SHOWN_WORST]
+        if abs(one.error) >= WORTH_A_WORD
     ]
 
 
