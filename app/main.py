@@ -30,6 +30,7 @@ from app.web import accuracy, pages, verification
 from app.web import jobs as job_pages
 from app.web import software as software_page
 from app.web.configs import ConfigStore
+from app.web.navigation import site_map
 
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(software_page.router)
     application.include_router(accuracy.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
+    application.state.navigation = site_map(application.routes)
     _answer_errors(application)
     application.add_middleware(HotRoute)
     application.add_middleware(

@@ -42,9 +42,8 @@ def respond(request: Request, problem: Problem) -> Response:
     kind = KINDS.get(problem.document.code, KINDS["invalid_request"])
     before = {"/plan": "/", "/plan/verify": "/plan"}.get(request.url.path)
     back = f"{before}?{request.url.query}" if before and request.url.query else "/"
-    return page(
-        "error.html", problem.status, version=request.app.version, problem=problem, remedy=kind.remedy, back=back
-    )
+    site = {"version": request.app.version, "navigation": request.app.state.navigation, "here": ""}
+    return page("error.html", problem.status, problem=problem, remedy=kind.remedy, back=back, **site)
 
 
 def wants_page(request: Request) -> bool:

@@ -63,7 +63,9 @@ def _site(request: Request) -> Site:
 
 def site_page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page of this site."""
-    return page(template, status, version=_site(request).version, **values)
+    shown = {"here": request.url.path, **values}
+    navigation = request.app.state.navigation
+    return page(template, status, version=_site(request).version, navigation=navigation, **shown)
 
 
 @router.get("/")
@@ -268,7 +270,7 @@ def document(request: Request) -> HTMLResponse:
     name = request.url.path.strip("/")
     text = (assets_directory("docs") / f"{name}.md").read_text(encoding="utf-8")
     title = text.partition("\n")[0].lstrip("# ")
-    return site_page(request, "document.html", here="/methodology", title=title, body=markdown.to_html(text))
+    return site_page(request, "document.html", title=title, body=markdown.to_html(text))
 
 
 @router.get("/errors")

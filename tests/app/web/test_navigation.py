@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.web.navigation import Link, site_map
+from tests.app.web.test_head import PAGE
+
+
+def test_every_page_of_the_map_is_there(client: TestClient) -> None:
+    groups = client.app.state.navigation  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+    links: list[Link] = [link for group in groups for link in group.links]
+    assert {"/", "/models", "/devices", "/methodology", "/about"} <= {link.href for link in links}
+    for link in links:
+        assert client.get(link.href, headers={"accept": PAGE}).status_code == 200, link.href
+
+
+def test_what_is_not_served_is_not_on_the_map() -> None:
+    assert site_map([]) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/accuracy", "/about"])
+def test_the_page_that_one_is_on_is_marked(client: TestClient, path: str) -> None:
+    marked = re.findall(r'<a href="([^"]+)" aria-current="page"', client.get(path).text)
+    assert set(marked) == {path}
+
+
+def test_an_error_has_the_map_as_well(client: TestClient) -> None:
+    assert 'class="menu"' in client.get("/nothing", headers={"accept": PAGE}).text
