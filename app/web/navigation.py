@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.routing import BaseRoute, Match
 
@@ -68,5 +69,5 @@ def site_map(routes: Sequence[BaseRoute]) -> Sequence[Group]:
 
 
 def _serves(routes: Sequence[BaseRoute], path: str) -> bool:
-    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
     return any(route.matches(dict(scope))[0] is Match.FULL for route in routes)
