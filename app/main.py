@@ -26,8 +26,9 @@ from app.problems import Problem, from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
-from app.web import accuracy, pages, verification
+from app.web import accuracy, compare, pages, verification
 from app.web import jobs as job_pages
+from app.web import reports as report_pages
 from app.web import software as software_page
 from app.web.configs import ConfigStore
 from app.web.navigation import site_map
@@ -72,6 +73,8 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(pages.router)
     application.include_router(verification.router)
     application.include_router(job_pages.router)
+    application.include_router(compare.router)
+    application.include_router(report_pages.router)
     application.include_router(software_page.router)
     application.include_router(accuracy.router)
     application.mount("/static", _Static(directory=assets_directory("static")))

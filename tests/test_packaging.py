@@ -9,11 +9,12 @@ import sys
 import sysconfig
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from starlette.routing import Route
 
-from app.web import jobs, pages, software
+from app.web import compare, jobs, pages, reports, software
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -43,14 +44,36 @@ PAGES = {
     "/glossary": "/glossary",
     "/errors": "/errors",
     "/about": "/about",
+    "/compare": f"/compare?plan={quote(PLAN)}&plan={quote(PLAN)}%26method%3Dfull",
+    "/reports": "/reports",
+    "/reports.json": "/reports.json",
+    "/reports.csv": "/reports.csv",
+    "/r/{report_id}": "/r/REPORT?current=1",
+    "/r/{report_id}.json": "/r/REPORT.json",
+    "/r/{report_id}.csv": "/r/REPORT.csv",
+    "/r/{report_id}.md": "/r/REPORT.md",
+    "/r/{report_id}.svg": "/r/REPORT.svg",
+    "/r/{report_id}.png": "/r/REPORT.png",
+    "/r/{report_id}/badge.svg": "/r/REPORT/badge.svg",
+    "/r/{report_id}/badge.json": "/r/REPORT/badge.json",
 }
-ADDRESSES = [*PAGES.values(), "/livez", "/readyz", "/api/v1/openapi.json", "/static/trainfit.css"]
+ADDRESSES = [
+    *PAGES.values(),
+    "/livez",
+    "/readyz",
+    "/api/v1/openapi.json",
+    "/static/trainfit.css",
+    "/static/comparison.css",
+]
 SERVE_EVERYTHING = f"""
 import json
 from fastapi.testclient import TestClient
 from app.main import create_app
 with TestClient(create_app(), base_url="http://127.0.0.1") as client:
-    print(json.dumps({{address: client.get(address).status_code for address in {ADDRESSES}}}))
+    plan = {{"model": {{"id": "meta-llama/Llama-3.1-8B"}}, "machine": {{"device": "nvidia-rtx-4090-24gb"}}}}
+    report = client.post("/api/v1/reports", json={{"requests": [plan, plan]}}).json()["id"]
+    addresses = [address.replace("REPORT", report) for address in {ADDRESSES}]
+    print(json.dumps({{address: client.get(address).status_code for address in addresses}}))
 """
 
 
@@ -107,7 +130,8 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
 
 
 def test_every_page_is_asked_for_below() -> None:
-    routes = [*pages.router.routes, *software.router.routes, *jobs.router.routes]
+    rooms = (pages, software, jobs, compare, reports)
+    routes = [route for room in rooms for route in room.router.routes]
     paths = {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())}
     assert paths - {"/jobs/{job_id}"} == set(PAGES)  # that one needs a job
 

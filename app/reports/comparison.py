@@ -65,7 +65,6 @@ class Difference:
     """How one plan differs from the baseline in a row."""
 
     letter: str
-    value: float | None
     text: str
 
 
@@ -81,8 +80,8 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether the plans differ here."""
-        return len({cell.value for cell in self.cells}) > 1
+        """Whether the plans differ here by something that is seen."""
+        return len({cell.text for cell in self.cells}) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,10 @@ class Comparison:
     baseline: int
     groups: Sequence[Group]
     bars: Sequence[charts.Bar | None]
+
+    def has_term(self, key: str) -> bool:
+        """Whether a term is in any of the bars."""
+        return any(segment.key == key for bar in self.bars if bar for segment in bar.segments)
 
     def only_differences(self) -> Sequence[Group]:
         """The groups with the rows in which the plans differ."""
@@ -184,41 +187,42 @@ def _measured(measures: Sequence[_Measure], answers: Sequence[Answer], baseline:
 
 def _row(measure: _Measure, answers: Sequence[Answer], baseline: int) -> Row:
     values = [measure.of(answer) for answer in answers]
-    best = _best(values, answers, measure.better)
-    cells = [Cell(value, text_of(value, measure.unit), value == best) for value in values]
+    texts = [text_of(value, measure.unit) for value in values]
+    best = _best(values, texts, answers, measure.better)
+    cells = [Cell(value, text, text == best) for value, text in zip(values, texts, strict=True)]
     return Row(measure.key, measure.label, measure.unit, cells, _differences(cells, measure.unit, baseline))
 
 
-def _best(values: Sequence[Value], answers: Sequence[Answer], better: Better | None) -> Value:
-    """The best value among plans that can run; none where fewer than two can, or they are all alike."""
-    if better is None:
-        return None
+def _best(
+    values: Sequence[Value], texts: Sequence[str], answers: Sequence[Answer], better: Better | None
+) -> str | None:
+    """The best value among plans that can run, as it is shown; none where fewer than two can, or all show the same."""
     able = [
-        value
-        for value, answer in zip(values, answers, strict=True)
+        (value, text)
+        for value, text, answer in zip(values, texts, answers, strict=True)
         if answer.verdict in ("fits", "tight") and isinstance(value, float | int)
     ]
-    if len(set(able)) < 2:
+    if better is None or len({text for _, text in able}) < 2:
         return None
-    return min(able) if better == "less" else max(able)
+    return (min(able) if better == "less" else max(able))[1]
 
 
 def _differences(cells: Sequence[Cell], unit: Unit, baseline: int) -> list[Difference]:
-    """Each other plan that differs from the baseline, and by how much."""
+    """Each other plan that differs visibly from the baseline, and by how much."""
     base = cells[baseline]
     return [
         _difference(LETTERS[index], cell, base, unit)
         for index, cell in enumerate(cells)
-        if index != baseline and cell.value != base.value
+        if index != baseline and cell.text != base.text
     ]
 
 
 def _difference(letter: str, cell: Cell, base: Cell, unit: Unit) -> Difference:
     if isinstance(cell.value, str) or isinstance(base.value, str) or cell.value is None or base.value is None:
-        return Difference(letter, None, cell.text)
+        return Difference(letter, cell.text)
     by = cell.value - base.value
     factor = f" ({_factor(cell.value / base.value)})" if unit in _BY_FACTOR and base.value > 0 else ""
-    return Difference(letter, by, f"{'+' if by > 0 else '−'}{text_of(abs(by), unit)}{factor}")
+    return Difference(letter, f"{'+' if by > 0 else '−'}{text_of(abs(by), unit)}{factor}")
 
 
 _BY_FACTOR: Final = ("seconds", "tokens per second", "USD", "kWh")

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import TypeAdapter
 
@@ -17,6 +17,8 @@ from app.plans import Plan, Plans
 from app.problems import Problem
 from app.reports.comparison import Comparison, compare, summary_of
 from app.reports.document import (
+    MAXIMUM_TITLE,
+    PlanSummary,
     ReportDocument,
     ReportEdit,
     ReportPage,
@@ -79,7 +81,7 @@ class Reports:
         """The plans side by side."""
         return compare([(self._summary(item), item.answer) for item in answered], baseline)
 
-    def _summary(self, item: Answered) -> Any:
+    def _summary(self, item: Answered) -> PlanSummary:
         model = item.plan.request.model.id or f"pasted {item.plan.config.get('model_type', 'model')}"
         return summary_of(item.answer, _clean(model), _clean(self._device(item.plan.request, item.machine)))
 
@@ -105,7 +107,7 @@ class Reports:
         """The same of plans that are answered already."""
         token = TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
         summaries = [self._summary(item) for item in answered]
-        title = wanted.title or _title(summaries)
+        title = wanted.title or title_of(summaries)
         report_id = _new_id()
         document = ReportDocument(
             id=report_id,
@@ -144,7 +146,7 @@ class Reports:
             Problem: there is none of this id, or the token is not its maker's.
         """
         report = self._owned(report_id, token)
-        title = report.title if edit.title is None else (edit.title or _title(_to_document(report).plans))
+        title = report.title if edit.title is None else (edit.title or title_of(_to_document(report).plans))
         notes = report.notes if edit.notes is None else edit.notes
         words = _words(title, notes, report.summary)
         self._repository().edit(report_id, title, notes, words, datetime.now(UTC))
@@ -268,13 +270,30 @@ def _not_there(report_id: str) -> Problem:
     return Problem("unknown_report", "there is no report of that id", field="id", value=report_id)
 
 
-def _title(plans: Sequence[Any]) -> str:
-    """A title for a report that got none."""
+class _Named(Protocol):
+    """Something with a model and a device."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+def title_of(plans: Sequence[_Named]) -> str:
+    """A title for plans that got none."""
     models = list(dict.fromkeys(item.model.rpartition("/")[2] for item in plans))
-    devices = list(dict.fromkeys(item.device for item in plans))
-    on = " or ".join(devices) if len(devices) <= 3 else f"{len(devices)} machines"
+    devices = list(dict.fromkeys(_short(item.device) for item in plans))
+    *first, last = devices
+    where = f"{len(devices)} machines" if len(devices) > 3 else f"{', '.join(first)} or {last}" if first else last
     what = models[0] if len(models) == 1 else f"{len(models)} models"
-    return f"{what} on {on}"[:200]
+    return f"{what} on {where}"[:MAXIMUM_TITLE]
+
+
+def _short(device: str) -> str:
+    """A machine as a title calls it: of this machine, not what is in it."""
+    place, _, _ = device.partition(": ")
+    return place.lower() if place in ("This machine", "This server") else device
 
 
 def _words(title: str, notes: str, summary: Sequence[Mapping[str, str]]) -> str:

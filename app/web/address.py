@@ -60,3 +60,15 @@ def query(request: EstimateRequest, config_hash: str | None = None) -> str:
         pairs["revision"] = request.model.revision
     pairs.update(flatten(request))
     return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in pairs.items())
+
+
+def carried(queries: Iterable[str]) -> str:
+    """Plans that the form of one plan carries along, so that its answer is put beside them."""
+    return "&".join(f"with={quote(query, safe='/.,')}" for query in queries)
+
+
+def comparison(queries: Iterable[str], baseline: int = 0, *, only_differences: bool = False) -> str:
+    """The address of a comparison of plans, each given by its query string."""
+    plans = [f"plan={quote(query, safe='/.,')}" for query in queries]
+    view = [f"baseline={baseline}"] if baseline else []
+    return "/compare?" + "&".join([*plans, *view, *(["only=differences"] if only_differences else [])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,7 +57,8 @@ class Site:
     local_directories: bool
 
 
-def _site(request: Request) -> Site:
+def site_of(request: Request) -> Site:
+    """The site that answers this request."""
     return request.app.state.site
 
 
@@ -65,23 +66,26 @@ def site_page(request: Request, template: str, status: int = 200, **values: Any)
     """A page of this site."""
     shown = {"here": request.url.path, **values}
     navigation = request.app.state.navigation
-    return page(template, status, version=_site(request).version, navigation=navigation, **shown)
+    return page(template, status, version=site_of(request).version, navigation=navigation, **shown)
 
 
 @router.get("/")
 def home(request: Request) -> HTMLResponse:
     """The form, filled with what the address says."""
-    return _form_page(request, form.Form(dict(request.query_params)))
+    return _form_page(request, form.Form(dict(request.query_params)), request.query_params.getlist("with"))
 
 
-def _form_page(request: Request, filled: form.Form, status: int = 200) -> HTMLResponse:
-    site = _site(request)
+def _form_page(
+    request: Request, filled: form.Form, compared_with: Sequence[str] = (), status: int = 200
+) -> HTMLResponse:
+    site = site_of(request)
     return site_page(
         request,
         "home.html",
         status,
         here="/",
         form=filled,
+        compared_with=compared_with,
         models=all_models(),
         machine_label=site.machine_label,
         here_machine=machines.shown(request.app.state.plans.this_machine()),
@@ -101,9 +105,10 @@ def _form_page(request: Request, filled: form.Form, status: int = 200) -> HTMLRe
 async def submit(request: Request) -> Response:
     """The form as it was sent: to its plan's address, or back with what is wrong."""
     async with request.form(max_files=1, max_fields=100, max_part_size=2**20) as sent:
-        typed = {name: text for name, text in sent.items() if isinstance(text, str)}
+        typed = {name: text for name, text in sent.items() if isinstance(text, str) and name != "with"}
+        compared_with = [text for text in sent.getlist("with") if isinstance(text, str)]
         uploaded = await _uploaded(sent)
-    return await run_in_threadpool(_submit, request, typed, uploaded)
+    return await run_in_threadpool(_submit, request, typed, uploaded, compared_with)
 
 
 async def _uploaded(sent: FormData) -> str:
@@ -113,7 +118,7 @@ async def _uploaded(sent: FormData) -> str:
     return (await file.read()).decode("utf-8", "replace")
 
 
-def _submit(request: Request, typed: dict[str, str], uploaded: str) -> Response:
+def _submit(request: Request, typed: dict[str, str], uploaded: str, compared_with: Sequence[str]) -> Response:
     values = {name: text for name, text in typed.items() if text.strip()}
     if uploaded.strip():
         values["config_text"] = uploaded
@@ -129,8 +134,10 @@ def _submit(request: Request, typed: dict[str, str], uploaded: str) -> Response:
         digest = _store(request).put(config) if config is not None else None
     except Problem as problem:
         kept = {**values, "config_text": pasted} if pasted else values
-        return _form_page(request, form.with_problem({**typed, **kept}, problem), problem.status)
-    return RedirectResponse(f"/plan?{address.query(plan.request, digest)}", status_code=303)
+        return _form_page(request, form.with_problem({**typed, **kept}, problem), compared_with, problem.status)
+    query = address.query(plan.request, digest)
+    there = address.comparison([*compared_with, query]) if compared_with else f"/plan?{query}"
+    return RedirectResponse(there, status_code=303)
 
 
 def _pasted(text: str) -> dict[str, Any]:
@@ -179,7 +186,16 @@ def plan_of(request: Request) -> tuple[Plan, str | None]:
     Raises:
         Problem: the address holds none.
     """
-    asked = address.parse(request.query_params.multi_items())
+    return plan_at(request, request.query_params.multi_items())
+
+
+def plan_at(request: Request, pairs: Iterable[tuple[str, str]]) -> tuple[Plan, str | None]:
+    """The plan that the pairs of a query string mean, and the hash of its configuration if that was pasted.
+
+    Raises:
+        Problem: they mean none.
+    """
+    asked = address.parse(pairs)
     return _planned(request, asked, _stored(request, asked)), asked.config_hash
 
 
@@ -190,7 +206,7 @@ def plan_page(request: Request) -> Response:
         result = _result(request)
     except Problem as problem:
         filled = form.with_problem(dict(request.query_params), problem)
-        return _form_page(request, filled, problem.status)
+        return _form_page(request, filled, status=problem.status)
     if request.url.query != result.query:
         return RedirectResponse(f"/plan?{result.query}", status_code=302)
     return site_page(request, "plan.html", **_result_values(request, result))
@@ -209,12 +225,12 @@ def result_for(request: Request, plan: Plan, answer: Answer, config_hash: str | 
         answer.model_copy(update={"request": plan.request}),
         config_hash=config_hash,
         model_name=plan.request.model.id or f"pasted {plan.config.get('model_type', 'model')}",
-        device_name=machines.name_of(plan.request.machine, _site(request).machine_label),
+        device_name=machines.name_of(plan.request.machine, site_of(request).machine_label),
     )
 
 
 def _result_values(request: Request, result: Result) -> dict[str, Any]:
-    site = _site(request)
+    site = site_of(request)
     asked = result.answer.request
     architecture = request.app.state.plans.machine(asked).device.architecture
     return {

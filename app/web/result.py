@@ -28,6 +28,7 @@ class Lever:
 
     advice: Advice
     href: str
+    compare: str
 
     @property
     def title(self) -> str:
@@ -61,6 +62,8 @@ class Result:
     answer: Answer
     query: str
     edit: str
+    compare: str
+    carried: str
     model_name: str
     device_name: str
     fix: Lever | None
@@ -89,6 +92,8 @@ def result_of(answer: Answer, *, config_hash: str | None, model_name: str, devic
         answer=answer,
         query=query,
         edit=f"/?{query}",
+        compare=address.comparison([query]),
+        carried=address.carried([query]),
         model_name=model_name,
         device_name=device_name,
         fix=fix,
@@ -107,7 +112,8 @@ def _lever(request: EstimateRequest, advice: Advice, config_hash: str | None) ->
     except ValidationError:
         return None
     kept = config_hash if changed.model.config is not None else None
-    return Lever(advice, f"/plan?{address.query(changed, kept)}")
+    query, there = address.query(request, config_hash), address.query(changed, kept)
+    return Lever(advice, f"/plan?{there}", address.comparison([query, there]))
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

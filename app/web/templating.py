@@ -19,7 +19,7 @@ def environment() -> Environment:
     """Templates with every value escaped and every missing name an error."""
     made = Environment(
         loader=FileSystemLoader(assets_directory("templates")),
-        autoescape=lambda name: name is None or name.endswith(".html"),
+        autoescape=lambda name: name is None or name.endswith((".html", ".svg")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,321 @@
+"""The pages of a comparison that is not kept: all of it stands in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app import machines
+from app.api.reports import reports_of
+from app.problems import Problem
+from app.reports.comparison import Comparison
+from app.reports.document import LETTERS, MAXIMUM_NOTES, MAXIMUM_PLANS, MAXIMUM_TITLE, MINIMUM_PLANS, in_plan
+from app.reports.service import Answered, title_of
+from app.web import address, form, pages
+from app.web.charts import TERM_LABELS
+from planner.catalog.models import all_models
+from planner.hardware import THIS_MACHINE, all_devices, device
+
+router = APIRouter(include_in_schema=False)
+
+MODEL_EXAMPLES: Sequence[str] = (
+    "Qwen/Qwen2.5-7B",
+    "mistralai/Mistral-7B-v0.3",
+    "meta-llama/Llama-3.1-8B",
+    "Qwen/Qwen2.5-0.5B",
+)
+OFTEN: Sequence[tuple[str, str]] = (
+    ("nvidia-rtx-4090-24gb", "a big gaming card, often rented"),
+    ("nvidia-rtx-3060-12gb", "a small gaming card"),
+    ("nvidia-t4-16gb", "what Colab gives"),
+    ("nvidia-t4-16gb*2", "what Kaggle gives"),
+    ("nvidia-a100-sxm-80gb", "in every cloud"),
+    ("nvidia-h100-sxm-80gb", "in every cloud"),
+    ("amd-mi300x-192gb", "AMD's in the cloud"),
+    ("apple-m4-max", "a Mac"),
+)
+"""Machines that stand in front, `id*count`, and why."""
+
+_MACHINE_KNOBS = frozenset({"device", "device_count", "device_memory_gib", "host_memory_gib", "disk_free_gib"})
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a comparison's page leads, by plan."""
+
+    plans: Sequence[str]
+    baselines: Sequence[str]
+    only_differences: bool
+    toggle: str
+    without: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A machine that can be picked."""
+
+    value: str
+    name: str
+    hint: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InBasket:
+    """A plan that was brought along."""
+
+    letter: str
+    query: str
+    model: str
+    device: str
+    change: str
+    without: str
+
+
+@router.get("/compare")
+def compare_page(request: Request) -> Response:
+    """The plans of the address side by side; with fewer than two, the form that adds some."""
+    queries = request.query_params.getlist("plan")
+    if len(queries) < MINIMUM_PLANS or "add" in request.query_params:
+        return _form_page(request, queries, form.Form(dict(request.query_params)), _asked_machines(request))
+    try:
+        answered, canonical = answered_plans(request, queries)
+        baseline = baseline_of(request, 0, len(queries))
+    except Problem as problem:
+        filled = form.with_problem(dict(request.query_params), problem)
+        return _form_page(request, queries, filled, [], problem.status)
+    only_differences = request.query_params.get("only") == "differences"
+    if canonical != list(queries):
+        there = address.comparison(canonical, baseline, only_differences=only_differences)
+        return RedirectResponse(there, status_code=302)
+    comparison = reports_of(request).comparison(answered, baseline)
+    return pages.site_page(
+        request,
+        "compare.html",
+        here="/compare",
+        comparison=comparison,
+        title=title_of(comparison.plans),
+        headline=headline(comparison),
+        queries=queries,
+        links=_links(queries, baseline, only_differences=only_differences),
+        add=address.comparison(queries) + "&add=1",
+        here_address=str(request.base_url).rstrip("/") + address.comparison(queries, baseline),
+        labels=TERM_LABELS,
+        maximum_plans=MAXIMUM_PLANS,
+        maximum_title=MAXIMUM_TITLE,
+        maximum_notes=MAXIMUM_NOTES,
+    )
+
+
+def _links(queries: Sequence[str], baseline: int, *, only_differences: bool) -> Links:
+    positions = range(len(queries))
+    return Links(
+        plans=[f"/plan?{query}" for query in queries],
+        baselines=[address.comparison(queries, position, only_differences=only_differences) for position in positions],
+        only_differences=only_differences,
+        toggle=address.comparison(queries, baseline, only_differences=not only_differences),
+        without=[address.comparison(_without(queries, position)) for position in positions],
+    )
+
+
+def _without(queries: Sequence[str], position: int) -> list[str]:
+    return [query for index, query in enumerate(queries) if index != position]
+
+
+def baseline_of(request: Request, otherwise: int, count: int) -> int:
+    """The baseline that the address names.
+
+    Raises:
+        Problem: it is none of the plans.
+    """
+    return baseline_from(request.query_params.get("baseline", str(otherwise)), count)
+
+
+def baseline_from(text: str, count: int) -> int:
+    """A baseline as it was typed.
+
+    Raises:
+        Problem: it is none of the plans.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text[:3]) < count):
+        raise Problem(
+            "invalid_request",
+            "the baseline is none of the plans",
+            field="baseline",
+            value=text,
+            accepted=f"a position from 0 to {count - 1}",
+        )
+    return int(text)
+
+
+def headline(comparison: Comparison) -> str:
+    """The comparison in a sentence or two."""
+    able = [plan for plan in comparison.plans if plan.answer.verdict in ("fits", "tight")]
+    fitting = [plan for plan in able if plan.answer.verdict == "fits"]
+    count = len(comparison.plans)
+    if not able:
+        return f"None of the {count} plans can run as it stands."
+    which = _listed([plan.letter for plan in fitting])
+    said = f"{len(fitting)} of {count} fit: {which}." if fitting else f"None of the {count} fits with certainty."
+    tight = [plan.letter for plan in able if plan not in fitting]
+    if tight:
+        said += f" {_listed(tight)} {'is' if len(tight) == 1 else 'are'} tight."
+    fastest = max(able, key=lambda plan: plan.answer.throughput.tokens_per_second if plan.answer.throughput else 0)
+    return said + (f" {fastest.letter} is the fastest of those that can run." if len(able) > 1 else "")
+
+
+def _listed(letters: Sequence[str]) -> str:
+    *first, last = letters
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# --- the form --------------------------------------------------------------------------------------------------------
+
+
+def _asked_machines(request: Request) -> list[str]:
+    """The machines that the address names; this one at first, so that it need not be looked for."""
+    asked = request.query_params.getlist("machine")
+    return asked or ([] if request.query_params.getlist("plan") else [THIS_MACHINE])
+
+
+def _form_page(
+    request: Request, queries: Sequence[str], filled: form.Form, chosen: Sequence[str], status: int = 200
+) -> HTMLResponse:
+    site = pages.site_of(request)
+    often = {value for value, _ in OFTEN}
+    return pages.site_page(
+        request,
+        "compare_form.html",
+        status,
+        here="/compare",
+        form=filled,
+        basket=_basket(request, queries),
+        queries=queries,
+        from_form=f"/?{address.carried(queries)}",
+        models=all_models(),
+        examples=MODEL_EXAMPLES,
+        methods=pages.METHODS,
+        front=form.FRONT,
+        knob=form.knob,
+        machine_label=site.machine_label,
+        here_machine=machines.shown(request.app.state.plans.this_machine()),
+        this_is_chosen=THIS_MACHINE in chosen,
+        often=[_choice(value, hint, chosen) for value, hint in OFTEN],
+        vendors=[
+            (vendor, [_choice(item.id, "", chosen) for item in items if item.id not in often])
+            for vendor, items in machines.groups()
+        ],
+        device_count=len(all_devices()),
+        maximum_plans=MAXIMUM_PLANS,
+    )
+
+
+def _choice(value: str, hint: str, chosen: Sequence[str]) -> Choice:
+    device_id, _, count = value.partition("*")
+    name = device(device_id).display_name
+    return Choice(value, f"{count} × {name}" if count else name, hint, value in chosen)
+
+
+def _basket(request: Request, queries: Sequence[str]) -> list[InBasket]:
+    site = pages.site_of(request)
+    return [_in_basket(site.machine_label, queries, position) for position in range(min(len(queries), MAXIMUM_PLANS))]
+
+
+def _in_basket(machine_label: str, queries: Sequence[str], position: int) -> InBasket:
+    query = queries[position]
+    flat = dict(parse_qsl(query))
+    device_id = flat.get("device", THIS_MACHINE)
+    known = {item.id: item.display_name for item in all_devices()}
+    name = machine_label if device_id == THIS_MACHINE else known.get(device_id, flat.get("device.name", device_id))
+    count = flat.get("device_count", "1")
+    return InBasket(
+        letter=LETTERS[position],
+        query=query,
+        model=flat.get("model", "pasted model"),
+        device=name if count == "1" else f"{count} × {name}",
+        change=f"/?{query}&{address.carried(queries)}",
+        without=address.comparison(_without(queries, position)),
+    )
+
+
+@router.post("/compare")
+async def submit(request: Request) -> Response:
+    """The form as it was sent: to the comparison of its plans, or back with what is wrong."""
+    async with request.form(max_files=0, max_fields=300, max_part_size=2**16) as sent:
+        typed = {name: text for name, text in sent.items() if isinstance(text, str)}
+        queries, chosen = _texts(sent, "plan"), _texts(sent, "machine")
+    return await run_in_threadpool(_submit, request, typed, queries, chosen)
+
+
+def _texts(sent: FormData, name: str) -> list[str]:
+    return [text for text in sent.getlist(name) if isinstance(text, str) and text.strip()]
+
+
+def _submit(request: Request, typed: Mapping[str, str], queries: list[str], chosen: list[str]) -> Response:
+    picked = chosen + [word.strip() for word in typed.get("more", "").split(",") if word.strip()]
+    try:
+        base = _base(typed, queries)
+        wanted = list(dict.fromkeys([*queries, *(_on(base, machine) for machine in picked)]))
+        check_count(len(wanted))
+        _, canonical = answered_plans(request, wanted)
+    except Problem as problem:
+        filled = form.with_problem(typed, problem)
+        return _form_page(request, queries, filled, chosen, problem.status)
+    return RedirectResponse(address.comparison(canonical), status_code=303)
+
+
+def _base(typed: Mapping[str, str], queries: Sequence[str]) -> list[tuple[str, str]]:
+    """The plan that the machines are put into: the first of the basket, else what was typed."""
+    if queries:
+        return parse_qsl(queries[0])
+    if not typed.get("model", "").strip():
+        raise Problem(
+            "invalid_request", "no model was given", field="model.id", accepted="a known model or an id of the Hub"
+        )
+    names = ("model", *form.FRONT)
+    return [("v", "1"), *((name, typed[name]) for name in names if typed.get(name, "").strip())]
+
+
+def _on(base: Iterable[tuple[str, str]], machine: str) -> str:
+    """The query of a plan on another machine, written `id` or `id*count`."""
+    device_id, _, count = machine.partition("*")
+    kept = [(name, text) for name, text in base if name not in _MACHINE_KNOBS and not name.startswith("device.")]
+    on = [("device", device_id.strip()), *([("device_count", count.strip())] if count else [])]
+    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in [*kept, *on])
+
+
+def check_count(count: int) -> None:
+    """Refuse too few or too many plans.
+
+    Raises:
+        Problem: there are too few or too many.
+    """
+    if not MINIMUM_PLANS <= count <= MAXIMUM_PLANS:
+        raise Problem(
+            "invalid_request",
+            f"{count} {'plan is' if count == 1 else 'plans are'} no comparison" if count < 2 else "too many plans",
+            field="machine",
+            value=count,
+            accepted=f"{MINIMUM_PLANS} to {MAXIMUM_PLANS} plans side by side",
+        )
+
+
+def answered_plans(request: Request, queries: Sequence[str]) -> tuple[list[Answered], list[str]]:
+    """The plans of query strings with their answers, and the canonical queries.
+
+    Raises:
+        Problem: there are too few or too many, or one cannot be answered.
+    """
+    check_count(len(queries))
+    found = [
+        in_plan(position, lambda query: pages.plan_at(request, parse_qsl(query)), query)
+        for position, query in enumerate(queries)
+    ]
+    answered = reports_of(request).answer([plan for plan, _ in found])
+    return answered, [address.query(plan.request, digest) for plan, digest in found]
