@@ -69,7 +69,6 @@ def accuracy_page(request: Request) -> HTMLResponse:
     return site_page(
         request,
         "accuracy.html",
-        here="/methodology",
         report=report,
         groups=[(title, _of(report.groups, name)) for name, title in TITLES.items()],
         headline=_headline(report),
