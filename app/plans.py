@@ -154,7 +154,8 @@ class Plans:
 
     def machine(self, request: EstimateRequest) -> Machine:
         """The machine of a request, what the person knows better applied."""
-        detected = self.this_machine() if request.machine.device == THIS_MACHINE else None
+        here = request.machine.device == THIS_MACHINE and request.machine.offer is None
+        detected = self.this_machine() if here else None
         return resolve_machine(request.machine, detected)
 
     def evaluate(self, plan: Plan, *, advice: bool, machine: Machine | None = None) -> Answer:

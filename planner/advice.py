@@ -290,7 +290,7 @@ def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
         change: dict[str, Any] = {}
         for title, step in steps:
             titles.append(title)
-            change = _joined(change, step)
+            change = joined(change, step)
             found = _try(document, base, change)
             if found is not None and found.verdict == "fits":
                 lever = Lever(" + ".join(titles), change, "The smallest change of the run that makes it a yes.")
@@ -298,14 +298,14 @@ def _combined(document: dict[str, Any], base: Evaluation) -> list[Advice]:
     return []
 
 
-def _joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
+def joined(change: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
     """Two patches as one: unlike applying a patch, nulls are kept."""
-    joined = dict(change)
+    both = dict(change)
     for name, value in step.items():
-        old = joined.get(name)
-        both = isinstance(value, dict) and isinstance(old, dict)
-        joined[name] = _joined(cast(dict[str, Any], old), cast(dict[str, Any], value)) if both else value
-    return joined
+        old = both.get(name)
+        nested = isinstance(value, dict) and isinstance(old, dict)
+        both[name] = joined(cast(dict[str, Any], old), cast(dict[str, Any], value)) if nested else value
+    return both
 
 
 def _gentle_steps(base: Evaluation, new_method: str | None = None) -> Iterable[tuple[str, dict[str, Any]]]:

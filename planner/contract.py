@@ -32,6 +32,7 @@ Tier = Literal["estimate", "verified", "measured"]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 Length = Annotated[int, Field(ge=1, le=2**24, strict=True)]
 Gibibytes = Annotated[float, Field(gt=0, le=2**30, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -70,7 +71,11 @@ class DeviceFigures(_Strict):
 
 
 class MachineRequest(_Strict):
-    """The hardware: a catalogue id, this machine, or figures; with what the person knows better."""
+    """The hardware: a catalogue id, this machine, or figures; with what the person knows better.
+
+    `offer` rents a machine of the catalogue of offers: it says the device, how many, the host's memory and the price
+    where those are left open. Prices are in US dollars.
+    """
 
     device: Annotated[str, Field(min_length=1, max_length=128)] | DeviceFigures = Field(
         default="this-machine", examples=["nvidia-rtx-4090-24gb"]
@@ -79,6 +84,13 @@ class MachineRequest(_Strict):
     device_memory_gib: Gibibytes | None = None
     host_memory_gib: Gibibytes | None = None
     disk_free_gib: Annotated[float, Field(ge=0, le=2**30, allow_inf_nan=False)] | None = None
+    offer: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+        default=None, examples=["runpod-rtx-4090-secure"]
+    )
+    spot: bool = False
+    price_usd_per_hour: Dollars | None = None
+    purchase_usd: Dollars | None = None
+    electricity_usd_per_kwh: Dollars | None = None
 
 
 class LoraSettings(_Strict):
@@ -317,6 +329,46 @@ class Throughput(_Open):
     operations: list[OperationTime] = []
 
 
+class Sessions(_Open):
+    """What a provider's limits make of the run. `weeks` is null without a weekly quota."""
+
+    session_hours: float | None
+    weekly_hours: float | None
+    sessions: int
+    weeks: int | None
+    must_resume: bool
+    message: str
+
+
+class Purchase(_Open):
+    """Buying against renting: after how many hours of use the purchase has cost less. Null where renting costs less."""
+
+    purchase_usd: float
+    saved_usd_per_hour: float
+    break_even_hours: float | None
+    message: str
+
+
+class Costs(_Open):
+    """Money and energy to finish. `price_basis`: offer, spot or given; `price_as_of` is the date of an offer's price.
+
+    The intervals follow the interval of the time. Energy is the board power over the whole time, an upper bound.
+    """
+
+    offer: str | None
+    provider: str | None
+    usd_per_hour: float | None
+    price_basis: Literal["offer", "spot", "given"] | None
+    price_as_of: str | None
+    cost_usd: float | None
+    cost_interval_usd: tuple[float, float] | None
+    energy_kwh: float | None
+    energy_interval_kwh: tuple[float, float] | None
+    electricity_usd: float | None
+    sessions: Sessions | None = None
+    purchase: Purchase | None = None
+
+
 class SoftwareSupport(_Open):
     """Whether a component runs there, from which version, and who says so."""
 
@@ -375,6 +427,7 @@ class Answer(_Open):
     parameters: Parameters | None
     memory: Memory | None
     throughput: Throughput | None
+    costs: Costs | None = None
     software: list[SoftwareSupport] = []
     advice: list[Advice] = []
     evidence: Evidence = Field(default_factory=lambda: _ESTIMATED)

@@ -19,6 +19,7 @@ from planner.architecture.spec import ModelSpec
 from planner.catalog.models import catalogued_id, model
 from planner.contract import (
     Answer,
+    Costs,
     DeviceMemory,
     DiskSpace,
     EstimateRequest,
@@ -32,6 +33,7 @@ from planner.contract import (
     Terms,
     Throughput,
 )
+from planner.costs import costs_of
 from planner.errors import NotModelledError
 from planner.evaluation import Evaluation, evaluate, host_peak_bytes
 from planner.hardware import Machine
@@ -125,6 +127,7 @@ def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters 
 def answer_of(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
     """The contract's answer to an evaluated request."""
     plan = evaluation.plan
+    costs = costs_of(request, plan, evaluation.time)
     return Answer(
         estimator_version=ESTIMATOR_VERSION,
         catalog_version=CATALOG_VERSION,
@@ -135,7 +138,8 @@ def answer_of(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, 
         reasons=list(evaluation.reasons),
         parameters=_parameters(plan.spec, evaluation),
         memory=_memory(evaluation),
-        throughput=_throughput(evaluation),
+        throughput=_throughput(evaluation, costs),
+        costs=costs,
         software=list(evaluation.software),
         advice=advise(request, evaluation) if advice else [],
         assumed=_assumed(evaluation),
@@ -217,7 +221,7 @@ def _rows(evaluation: Evaluation) -> list[LedgerRow]:
     return _ROWS.validate_python(rows)
 
 
-def _throughput(evaluation: Evaluation) -> Throughput | None:
+def _throughput(evaluation: Evaluation, costs: Costs | None) -> Throughput | None:
     time, plan = evaluation.time, evaluation.plan
     if time is None:
         return None
@@ -232,6 +236,8 @@ def _throughput(evaluation: Evaluation) -> Throughput | None:
         seconds_to_finish=finish,
         finish_interval=None if finish is None else _scaled(time.interval, finish / time.step_seconds),
         peak_flops=time.peak_flops,
+        cost_usd=None if costs is None else costs.cost_usd,
+        energy_kwh=None if costs is None else costs.energy_kwh,
         operations=_operations(time),
     )
 

@@ -19,7 +19,7 @@ from planner.memory.sharding import Sharding
 from planner.memory.tensors import base_modules, trained
 from planner.plan import Plan, Points, resolve
 from planner.step.blocks import NotModelled
-from planner.step.program import compile_step
+from planner.step.program import compile_run
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, choose
 from planner.support import support_for, support_warnings, unsupported_reason
@@ -257,7 +257,7 @@ def _time(plan: Plan, points: Points, sums: Totals) -> tuple[StepTime | None, tu
     try:
         return (
             step_time(
-                compile_step(plan.spec, rules), rules, plan.spec, plan.machine.device,
+                compile_run(plan.spec, rules), rules, plan.spec, plan.machine.device,
                 batch=points.batch, sequence=points.sequence, rank=points.rank,
                 gradient_accumulation_steps=plan.gradient_accumulation_steps,
                 optimizer_bytes=held.optimizer_traffic - 2 * held.host_optimizer_states,

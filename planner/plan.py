@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
 from planner.errors import NotModelledError, PlanError
@@ -75,11 +77,24 @@ class Plan:
     data_parallel: int
     zero_stage: int
     allocator: Literal["native", "expandable_segments"]
-    tokens: int | None
+    given_tokens: int | None
+    examples: float | None
     attention: str
     kernel_reason: str
     assumed: dict[str, Any] = field(default_factory=dict[str, Any])
     warnings: tuple[str, ...] = ()
+
+    def tokens_at(self, sequence: Quantity) -> Any:
+        """Tokens to train on: as many as given, or the given examples times their length; None where nobody said."""
+        if self.examples is None:
+            return self.given_tokens
+        tokens = cast("Any", np.round(self.examples * sequence))
+        return tokens if np.ndim(sequence) else int(tokens)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens to train on, None where nobody said."""
+        return self.tokens_at(self.sequence_length)
 
     @property
     def points(self) -> Points:
@@ -172,7 +187,8 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         data_parallel=data,
         zero_stage=run.parallelism.zero_stage,
         allocator=run.allocator,
-        tokens=_tokens(run, sequence),
+        given_tokens=run.tokens,
+        examples=None if run.examples is None else run.examples * (run.epochs or 1.0),
         attention=attention,
         kernel_reason=why,
         assumed=filler.assumed,
@@ -435,11 +451,17 @@ def _typical_sequence(spec: ModelSpec) -> int:
     return min(TYPICAL_SEQUENCE, spec.max_positions or TYPICAL_SEQUENCE)
 
 
+def longest_sequence(spec: ModelSpec) -> int | None:
+    """The end of the model's position table; None without one, as with RoPE, which can be computed for any position."""
+    has_table = len(spec.embeddings) > 1 and any("pos" in t.name or t.name == "wpe" for t in spec.embeddings)
+    return spec.max_positions if has_table else None
+
+
 def _check_sequence(sequence: int, spec: ModelSpec, filler: _Filler) -> None:
     limit = spec.max_positions
     if limit is None or sequence <= limit:
         return
-    if len(spec.embeddings) > 1 and any("pos" in table.name or table.name == "wpe" for table in spec.embeddings):
+    if longest_sequence(spec) is not None:
         raise PlanError(
             "sequence_too_long", "run.sequence_length", sequence, f"1 to {limit}",
             f"run.sequence_length is {sequence}, but the model's position table ends at {limit}",
@@ -463,11 +485,3 @@ def _data_parallel(run: RunRequest, machine: Machine, filler: _Filler) -> int:
         filler.assumed["run.parallelism.data"] = derived
         return derived
     return parallelism.data
-
-
-def _tokens(run: RunRequest, sequence: int) -> int | None:
-    if run.tokens is not None:
-        return run.tokens
-    if run.examples is None:
-        return None
-    return round(run.examples * (run.epochs or 1.0) * sequence)

@@ -59,6 +59,11 @@ GROUPS: Sequence[tuple[str, str, Sequence[str]]] = (
         ("device_count", "device_memory_gib", "host_memory_gib", "disk_free_gib"),
     ),
     (
+        "money",
+        "Money and energy",
+        ("offer", "spot", "price_usd_per_hour", "purchase_usd", "electricity_usd_per_kwh"),
+    ),
+    (
         "figures",
         "A device that is not in the list",
         (

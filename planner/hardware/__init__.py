@@ -16,6 +16,7 @@ from planner.hardware.errors import MachineError, UnknownDevice
 from planner.hardware.machine import (
     THIS_MACHINE,
     Machine,
+    Rent,
     resolve_machine,
     system_share_bytes,
     usable_bytes,
@@ -41,6 +42,7 @@ __all__ = [
     "Machine",
     "MachineError",
     "Provenance",
+    "Rent",
     "Supports",
     "SustainedRate",
     "UnknownDevice",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final, Literal
 
+from planner.catalog.offers import Offer, UnknownOffer, offer
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware.apple import DEFAULT_MACOS, working_set_bytes
 from planner.hardware.described import described_device
@@ -20,6 +21,15 @@ ASSUMED_BYTES_PER_CHANNEL: Final = 16 * GIB
 ASSUMED_CHANNELS: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """The price of an hour of the whole machine, in US dollars, and the offer that it is from, if it is from one."""
+
+    usd_per_hour: float | None
+    basis: Literal["offer", "spot", "given"]
+    offer: Offer | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A device and what stands around it; all memory is per logical device.
@@ -28,7 +38,7 @@ class Machine:
     it, `in_use_bytes` what other processes hold (the highest of several devices). Our own context is in none of them.
     `host_usable_bytes` is the host memory that a training process may take; None where nobody said how much there is.
     On a shared pool (`shared_with_host`) both describe the same memory: of one unit, and of all units together.
-    `assumed` lists what was filled in, by field.
+    `assumed` lists what was filled in, by field. `rent` is what an hour of it costs, None where nobody said.
     """
 
     device: DeviceProfile
@@ -42,6 +52,7 @@ class Machine:
     is_this_machine: bool = False
     macos_major: int | None = None
     assumed: Mapping[str, str] = field(default_factory=dict[str, str])
+    rent: Rent | None = None
 
     @property
     def logical_devices(self) -> int:
@@ -86,8 +97,49 @@ def resolve_machine(request: MachineRequest, detected: Machine | None = None) ->
 
     Raises:
         UnknownDevice: no such id; names ids that look alike.
-        MachineError: "this-machine" where nothing was detected, or more devices than it has.
+        MachineError: "this-machine" where nothing was detected, or more devices than it has; an offer that is not
+            known, has another device or fewer of them.
     """
+    rented = None if request.offer is None else _offered(request.offer)
+    machine = _resolved(request if rented is None else _with_offer(request, rented), detected)
+    rent = _rent(request, rented)
+    return machine if rent is None else replace(machine, rent=rent)
+
+
+def _offered(offer_id: str) -> Offer:
+    try:
+        found = offer(offer_id)
+    except UnknownOffer as error:
+        raise MachineError("machine.offer", str(error)) from error
+    if found.not_planned is not None:
+        raise MachineError("machine.offer", f"no run can be planned on {found.full_name}: {found.not_planned}")
+    return found
+
+
+def _with_offer(request: MachineRequest, rented: Offer) -> MachineRequest:
+    """The request with the offer's device, all of its devices, and its host's memory where none is given."""
+    if request.device not in (THIS_MACHINE, rented.device_id):
+        has = f"{rented.full_name} has {rented.device_id}, not {request.device}"
+        raise MachineError("machine.device", f"{has}; leave machine.device out, or machine.offer")
+    if request.device_count not in (1, rented.device_count):
+        has = f"{rented.full_name} has {rented.device_count} devices, not {request.device_count}"
+        raise MachineError("machine.device_count", f"{has}; leave machine.device_count out")
+    offered: dict[str, Any] = {"device": rented.device_id, "device_count": rented.device_count}
+    if request.host_memory_gib is None:
+        offered["host_memory_gib"] = rented.host_memory_gib
+    return request.model_copy(update=offered)
+
+
+def _rent(request: MachineRequest, rented: Offer | None) -> Rent | None:
+    """The price that was given, else the offer's, on demand or spot."""
+    if request.price_usd_per_hour is not None:
+        return Rent(request.price_usd_per_hour, "given", rented)
+    if rented is None:
+        return None
+    return Rent(rented.price(spot=request.spot), "spot" if request.spot else "offer", rented)
+
+
+def _resolved(request: MachineRequest, detected: Machine | None) -> Machine:
     if request.device == THIS_MACHINE:
         return _this_machine(request, detected)
     figures = request.device

@@ -25,7 +25,7 @@ from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan, Points
-from planner.step.program import StepInstant, StepProgram, compile_evaluation, compile_step
+from planner.step.program import EVALUATION, StepInstant, StepProgram, compile_run
 from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Quantity, ceiling_division, choose, maximum
 from planner.units import MIB
@@ -231,8 +231,9 @@ class _Step:
         return cls(program, sizes, program.instant_bytes(sizes))
 
     def highest(self, sizes: NDArray[Any]) -> Quantity:
-        """The most bytes of any instant when the storage classes have these sizes."""
-        return _whole(self.program.instant_bytes(sizes).max(axis=0))
+        """The most bytes of any instant of the step when the storage classes have these sizes."""
+        moments = self.program.highest_bytes(self.program.instant_bytes(sizes))
+        return _highest([alive for name, alive in moments.items() if name in STEP])
 
 
 def _whole(values: Any) -> Quantity:
@@ -247,7 +248,7 @@ def totals(plan: Plan, points: Points) -> Totals:
         NotModelled: a block of the model has no step program.
         OverflowError: arrays of which some plan may need more than 4 PiB.
     """
-    return _totals(plan, points, _Step.at(compile_step(plan.spec, plan.rules), plan, points))
+    return _totals(plan, points, _Step.at(compile_run(plan.spec, plan.rules), plan, points))
 
 
 def build(plan: Plan) -> Ledger:
@@ -256,7 +257,7 @@ def build(plan: Plan) -> Ledger:
     Raises:
         NotModelled: a block of the model has no step program.
     """
-    step = _Step.at(compile_step(plan.spec, plan.rules), plan, plan.points)
+    step = _Step.at(compile_run(plan.spec, plan.rules), plan, plan.points)
     sums = _totals(plan, plan.points, step)
     moments, held = sums.moments, sums.resident
     played = {name for name, _, _ in step.program.moments} | {"optimizer_step"}
@@ -290,10 +291,10 @@ def _peak_position(step: _Step, moment: str) -> int:
 
 def _totals(plan: Plan, points: Points, step: _Step) -> Totals:
     held = _resident(plan, points.rank)
-    moments = _moments(plan, points, step, held)
+    moments = _moments(plan, step, held)
     allocated = _highest([moments[name] for name in STEP if name in moments])
     fragmentation = _fragmentation(plan, held, step, allocated)
-    if np.any(held.communication.idle):
+    if plan.zero_stage == 3:
         fragmentation = fragmentation + maximum(0, held.communication.idle - _peak_gradients(plan, step, moments, held))
     outside = plan.machine.device.context_bytes
     return Totals(
@@ -306,12 +307,12 @@ def _totals(plan: Plan, points: Points, step: _Step) -> Totals:
         disk_terms=_disk_terms(plan, held),
         resident=held,
         communication_bytes=held.gradients if plan.data_parallel > 1 else 0,
-        largest_storage_bytes=maximum(_whole(step.sizes.max(axis=0)), held.largest_weight),
+        largest_storage_bytes=maximum(_whole(np.maximum.reduce(step.sizes)), held.largest_weight),
     )
 
 
 def _highest(values: list[Quantity]) -> Quantity:
-    return reduce(maximum, values)
+    return reduce(np.maximum, values) if any(isinstance(value, np.ndarray) for value in values) else max(values)
 
 
 def _peak_gradients(plan: Plan, step: _Step, moments: dict[str, Quantity], held: Resident) -> Quantity:
@@ -319,26 +320,24 @@ def _peak_gradients(plan: Plan, step: _Step, moments: dict[str, Quantity], held:
     program = step.program
     alive = program.counts[:, program.gradients] @ step.sizes[program.gradients]
     peak, found = _highest([moments[name] for name in STEP if name in moments]), _kept_gradients(plan, held)
-    for name, first, end in reversed(program.moments):
+    for name, first, end in reversed([moment for moment in program.moments if moment[0] in STEP]):
         position = step.instants[first:end].argmax(axis=0)
         there = np.take_along_axis(alive[first:end], position[None], axis=0)[0]
         found = choose(moments[name] == peak, _whole(there), found)
     return found
 
 
-def _moments(plan: Plan, points: Points, step: _Step, held: Resident) -> dict[str, Quantity]:
+def _moments(plan: Plan, step: _Step, held: Resident) -> dict[str, Quantity]:
     """Allocated bytes of each moment of the run: load, the step's four, evaluation, save."""
     standing, gathered = held.standing, held.communication
     moments = {"load": held.weights + held.quantization_state + held.adapters + held.load_temporaries}
     for name, alive in step.program.highest_bytes(step.instants).items():
         moments[name] = standing + gathered.at(name) + alive
     kept = _kept_gradients(plan, held)
+    evaluation = moments.pop(EVALUATION)
     moments.setdefault("backward", standing + kept)  # nothing below the head is trained: no instant of its own
     moments["optimizer_step"] = standing + gathered.optimizer_step + kept + held.optimizer_temporaries
-    evaluation = _Step.at(compile_evaluation(plan.spec, plan.rules), plan, points)
-    moments["evaluation"] = standing + gathered.evaluation + _whole(evaluation.instants.max(axis=0))
-    moments["save"] = standing
-    return moments
+    return moments | {EVALUATION: evaluation, "save": standing}
 
 
 def _kept_gradients(plan: Plan, held: Resident) -> Quantity:

@@ -37,6 +37,7 @@ from planner.step.variants import Variant, variant_of
 OVERFLOW: Final = 2**61
 EXACT: Final = 2**52
 """Below it float64 holds every integer and every quotient by an allocator's rounding, and multiplies far quicker."""
+EVALUATION = "evaluation"
 CHECKPOINT = "checkpoint: "
 """How the names of what checkpoints keep begin."""
 
@@ -69,6 +70,7 @@ class StepProgram:
     largest_coefficients: tuple[float, ...]
     counts: NDArray[Any]
     moments: tuple[tuple[str, int, int], ...]
+    first_instants: NDArray[np.intp]
     formulas: tuple[str, ...]
     gradients: NDArray[np.bool_]
     checkpoints: NDArray[np.bool_]
@@ -80,31 +82,21 @@ class StepProgram:
             OverflowError: arrays of which some plan may need more than 4 PiB.
         """
         values = values_for(self.variables, batch, sequence, rank)
-        several = any(isinstance(value, np.ndarray) for value in values.values())
-        dtype = self._arithmetic(values, several=several)
         products = [product_of(monomial, values) for monomial in self.monomials]
-        table: NDArray[Any] = np.array(
-            np.broadcast_arrays(*products, batch, sequence, rank)[:-3] if several else products, dtype
-        )
-        sizes: NDArray[Any] = self.coefficients.astype(dtype, copy=False) @ table
-        if dtype is np.float64:
+        if any(isinstance(product, np.ndarray) for product in products):
+            self._refuse_inexact(values)
+            sizes = self.coefficients @ np.array(np.broadcast_arrays(*products), dtype=np.float64)
             return np.ceil(sizes / rounding_bytes) * rounding_bytes
-        return rounded(sizes, rounding_bytes)
+        exact = sum(map(mul, products, self.largest_coefficients)) <= OVERFLOW
+        table: NDArray[Any] = np.array(products, dtype=np.int64 if exact else object)
+        return rounded(self.coefficients.astype(table.dtype, copy=False) @ table, rounding_bytes)
 
-    def _arithmetic(self, values: Mapping[str, Quantity], *, several: bool) -> Any:
-        """The kind of number to calculate in, judged by the largest value of each variable.
-
-        For one plan 64-bit integers, or Python's where those may not hold some instant's bytes; for several plans
-        float64, which is exact as far as they are taken.
-        """
-        highest = {name: float(np.max(value)) if several else float(value) for name, value in values.items()}
+    def _refuse_inexact(self, values: Mapping[str, Quantity]) -> None:
+        """Several plans are calculated in float64, exactly as far as they are taken; judged by each largest value."""
+        highest = {name: float(np.max(value)) for name, value in values.items()}
         products = [product_of(monomial, highest) for monomial in self.monomials]
-        bound = sum(map(mul, products, self.largest_coefficients))
-        if not several:
-            return object if bound > OVERFLOW else np.int64
-        if bound > EXACT:
+        if sum(map(mul, products, self.largest_coefficients)) > EXACT:
             raise OverflowError("the sizes are beyond 4 PiB")
-        return np.float64
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Bytes alive at each instant: [I], or [I, N]."""
@@ -112,9 +104,9 @@ class StepProgram:
 
     def highest_bytes(self, instants: NDArray[Any]) -> dict[str, Quantity]:
         """The most bytes of each moment, of instants [I] or [I, N]: Python integers, or int64 arrays."""
-        names = [name for name, _, _ in self.moments]
-        highest = np.maximum.reduceat(instants, [first for _, first, _ in self.moments], axis=0)
-        return dict(zip(names, highest.tolist() if highest.ndim == 1 else highest.astype(np.int64), strict=True))
+        highest = np.maximum.reduceat(instants, self.first_instants, axis=0)
+        rows = highest.tolist() if highest.ndim == 1 else highest.astype(np.int64)
+        return {name: row for (name, _, _), row in zip(self.moments, rows, strict=True)}
 
 
 @dataclass(slots=True)
@@ -168,6 +160,22 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     Raises:
         NotModelled: a block of the model has no program.
     """
+    return _compiled(*_step(spec, rules))
+
+
+@lru_cache(maxsize=1024)
+def compile_run(spec: ModelSpec, rules: StepRules) -> StepProgram:
+    """The step's program and, as one more moment at its end, evaluation: a forward pass and loss without gradients.
+
+    Raises:
+        NotModelled: a block of the model has no program.
+    """
+    assembly, work = _step(spec, rules)
+    assembly.instants += [(EVALUATION, instant) for _, instant in _evaluation(spec, rules).instants]
+    return _compiled(assembly, work)
+
+
+def _step(spec: ModelSpec, rules: StepRules) -> tuple[_Assembly, list[tuple[Work, int, int]]]:
     rules = with_targets(rules, spec)
     runs = list(_runs(spec, rules))
     head_tape, head = _head(spec, rules, reached=_reaches_head(rules, spec))
@@ -194,12 +202,11 @@ def compile_step(spec: ModelSpec, rules: StepRules) -> StepProgram:
     _embedding_backward(assembly, spec, rules, everything)
     work = [(item, count, passes) for items, count, passes in _joined_work(runs) for item in items]
     work += [(item, 1, 1) for item in head_tape.work]
-    return _compiled(assembly, work)
+    return assembly, work
 
 
-@lru_cache(maxsize=512)
-def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
-    """The program of a forward pass and loss without gradients."""
+def _evaluation(spec: ModelSpec, rules: StepRules) -> _Assembly:
+    """A forward pass and loss without gradients."""
     frozen = replace(rules, method="freeze", trainable_layers=0, checkpoint_every=0, accumulate=False)
     runs = list(_runs(spec, frozen))
     _, head = _head(spec, frozen, reached=False)
@@ -207,7 +214,7 @@ def compile_evaluation(spec: ModelSpec, rules: StepRules) -> StepProgram:
     held = _held_embedding(spec, frozen, runs) + _masks(spec, frozen)
     _forward_pass(assembly, runs, Counter(), held)
     assembly.add("loss", head.forward)
-    return _compiled(assembly, [])
+    return assembly
 
 
 def _joined_work(runs: list[_Run]) -> list[tuple[tuple[Work, ...], int, int]]:
@@ -593,7 +600,8 @@ def _layer_run(
     stack: Stack, layer: Layer, rules: StepRules, role: _Role, count: int, variant: Variant, *, checkpointed: bool
 ) -> _Run:
     recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
-    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, rules, role, recomputes_blocks, variant)
+    own = rules.of_layer(checkpointed=recomputes_blocks)
+    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, own, role, recomputes_blocks, variant)
     if checkpointed and not recomputes_blocks:
         return _attention_recomputed(tape, profile, plain, count)
     work = tuple(tape.work)
@@ -655,6 +663,7 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
     variables = frozenset(variable for size in sizes for variable in size.variables)
     monomials = tuple(sorted({monomial for kind in kinds for monomial, _ in kind.bytes.terms}))
     coefficients, counts = _coefficients(kinds, monomials), _counts(instants, len(kinds))
+    moments = _moment_ranges(instants)
     return StepProgram(
         kinds=kinds,
         instants=instants,
@@ -664,7 +673,8 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
         coefficients=coefficients,
         largest_coefficients=tuple((counts @ coefficients.astype(np.float64)).max(axis=0, initial=0.0).tolist()),
         counts=counts,
-        moments=_moment_ranges(instants),
+        moments=moments,
+        first_instants=np.array([first for _, first, _ in moments], dtype=np.intp),
         formulas=tuple(repr(kind.bytes) for kind in kinds),
         gradients=np.array([kind.term == "gradients" for kind in kinds], dtype=np.bool_),
         checkpoints=np.array([kind.what.startswith(CHECKPOINT) for kind in kinds], dtype=np.bool_),

@@ -54,6 +54,10 @@ class StepRules:
         """What of the rules weights, adapters and states depend on: the rest is set to one value."""
         return _standing(self)
 
+    def of_layer(self, *, checkpointed: bool) -> StepRules:
+        """What of the rules one layer's step depends on, so that layers are played once for every loss."""
+        return _of_layer(self, checkpointed)
+
     @property
     def weights_width(self) -> int:
         """Bytes of one weight that is not quantised."""
@@ -127,6 +131,12 @@ class StepRules:
 @lru_cache(maxsize=4096)
 def _standing(rules: StepRules) -> StepRules:
     return replace(rules, kernel="fused", checkpointing="none", checkpoint_every=0, loss="full_logits", loss_chunks=8)
+
+
+@lru_cache(maxsize=4096)
+def _of_layer(rules: StepRules, checkpointed: bool) -> StepRules:
+    kept = rules.checkpointing if checkpointed else "none"
+    return replace(rules, loss="full_logits", loss_chunks=8, checkpointing=kept, checkpoint_every=int(checkpointed))
 
 
 def leaf(module: Module) -> str:

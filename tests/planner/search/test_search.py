@@ -1,0 +1,209 @@
+"""A search answers what the estimate answers of each plan, finds what is best, and drops nothing silently."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from planner.advice import merge_patch
+from planner.architecture.spec import ModelSpec
+from planner.catalog.models import model
+from planner.contract import Answer, EstimateRequest, MachineRequest, ModelReference
+from planner.estimate import sha256_of, spec_of
+from planner.hardware import Machine, resolve_machine
+from planner.search import SearchAnswer, SearchPlan, SearchRequest, SpaceError, search
+from planner.search.front import first_of, front
+from tests.planner.asking import LLAMA_8B, RTX_4090, answer, required
+
+FREE: dict[str, list[Any]] = {
+    "run.method": ["full", "lora", "qlora"],
+    "run.activation_checkpointing": ["none", "full"],
+    "run.micro_batch_size": [1, 2, 4],
+    "run.sequence_length": [512, 2048],
+    "run.lora.rank": [8, 64],
+}
+
+
+class Catalogue:
+    """Models and machines of the catalogues."""
+
+    def spec(self, reference: ModelReference) -> ModelSpec:
+        config = reference.config or model(reference.id or "").config
+        return spec_of(config, sha256_of(config))
+
+    def machine(self, request: MachineRequest) -> Machine:
+        return resolve_machine(request)
+
+
+def asked(free: dict[str, list[Any]], constraints: dict[str, Any] | None = None, **base: Any) -> SearchRequest:
+    document = {"model": {"id": LLAMA_8B}, "machine": {"device": RTX_4090}, "run": {"tokens": 10_000_000}}
+    return SearchRequest.model_validate(
+        {"base": merge_patch(document, base), "free": free, "constraints": constraints or {}, "limit": 100}
+    )
+
+
+def found(free: dict[str, list[Any]], constraints: dict[str, Any] | None = None, **base: Any) -> SearchAnswer:
+    return search(asked(free, constraints, **base), Catalogue())
+
+
+def one_by_one(request: SearchRequest) -> list[Answer]:
+    """Every combination, estimated by itself."""
+    document = request.base.model_dump(mode="json", exclude_unset=True)
+    answers: list[Answer] = []
+    for values in itertools.product(*request.free.values()):
+        chosen = dict(zip(request.free, values, strict=True))
+        changed = document
+        for path, value in chosen.items():
+            nested: Any = value
+            for name in reversed(path.split(".")):
+                nested = {name: nested}
+            changed = merge_patch(changed, nested)
+        if chosen.get("run.method") == "full":
+            changed["run"].pop("lora", None)
+        answers.append(answer(EstimateRequest.model_validate(changed)))
+    return answers
+
+
+def test_it_finds_what_estimates_one_by_one_find() -> None:
+    request = asked(FREE)
+    given = search(request, Catalogue())
+    answers = {each.request.model_dump_json(): each for each in one_by_one(request)}
+    fitting = [each for each in answers.values() if each.verdict == "fits"]
+    assert given.evaluated == len(answers)
+    assert given.feasible == len(fitting)
+    assert {answers[plan.request.model_dump_json()].verdict for plan in given.frontier} == {"fits"}
+    for plan in given.frontier:
+        single = answers[plan.request.model_dump_json()]
+        assert plan.required_bytes == required(single)
+        assert single.throughput is not None
+        assert plan.tokens_per_second == single.throughput.tokens_per_second
+    fastest = max(each.throughput.tokens_per_second for each in fitting if each.throughput)
+    assert given.best["fastest"].tokens_per_second == pytest.approx(fastest)
+    assert given.best["least_memory"].required_bytes == min(required(each) for each in fitting)
+
+
+def test_no_plan_of_the_front_is_beaten_by_another() -> None:
+    plans = found(FREE).frontier
+    for one, other in itertools.permutations(plans, 2):
+        assert not _beats(other, one)
+
+
+def _beats(left: SearchPlan, right: SearchPlan) -> bool:
+    def figures(plan: SearchPlan) -> tuple[float, ...]:
+        assert plan.tokens_per_second is not None
+        length = plan.request.run.sequence_length or 0
+        return (plan.required_bytes, -plan.tokens_per_second, -plan.quality.order, -length)
+
+    return figures(left) != figures(right) and all(a <= b for a, b in zip(figures(left), figures(right), strict=True))
+
+
+def test_every_change_is_a_patch_that_makes_the_plan() -> None:
+    request = asked(FREE)
+    base = request.base.model_dump(mode="json", exclude_unset=True)
+    given = search(request, Catalogue())
+    for plan in [*given.plans, *given.frontier, *given.best.values()]:
+        patched = answer(EstimateRequest.model_validate(merge_patch(base, plan.change)))
+        assert patched.verdict == plan.verdict
+        assert required(patched) == plan.required_bytes
+
+
+def test_every_combination_is_counted_once() -> None:
+    free = {**FREE, "run.optimizer_impl": ["fused", "foreach"], "run.quantization.scheme": ["nf4", "int8"]}
+    given = found(free, {"minimum_sequence_length": 1024})
+    assert given.repeated == given.space * 2 // 6  # the scheme says nothing of full and of LoRA
+    assert given.feasible + sum(reason.count for reason in given.refused) == given.evaluated
+    assert any(reason.code == "minimum_sequence_length" for reason in given.refused)
+
+
+def test_contradictions_are_counted_with_their_reason() -> None:
+    given = found({"run.gradient_dtype": ["float32", "bfloat16"], "run.method": ["full", "lora"]})
+    reasons = [reason for reason in given.refused if reason.code == "contradicts_framework"]
+    assert {reason.field for reason in reasons} == {"run.gradient_dtype"}
+    assert sum(reason.count for reason in reasons) == 2
+    assert given.space == 4
+
+
+def test_the_smallest_change_changes_as_little_as_it_can() -> None:
+    given = found(FREE, run={"method": "full", "micro_batch_size": 1, "sequence_length": 512})
+    assert given.base_verdict == "does_not_fit"
+    values = given.best["smallest_change"].values
+    assert values["run.micro_batch_size"] == 1
+    assert values["run.sequence_length"] == 512
+    assert values["run.activation_checkpointing"] == "none"
+    assert values["run.method"] == "qlora"
+    assert "smallest_change" not in found(FREE, run={"method": "qlora"}).best
+
+
+def test_machines_are_compared_by_memory_and_price() -> None:
+    offers = ["runpod-rtx-4090-secure", "aws-p5-4xlarge", "kaggle-gpu-t4-x2", "openrelay-rtx-3090"]
+    given = found({"machine.offer": offers}, machine={"device": None}, run={"method": "qlora"})
+    assert given.best["cheapest"].usd_per_hour == 0
+    assert given.best["smallest_machine"].request.machine.offer in {"runpod-rtx-4090-secure", "openrelay-rtx-3090"}
+    assert given.best["fastest"].request.machine.offer == "aws-p5-4xlarge"
+    paid = found({"machine.offer": offers}, {"budget_usd": 1, "vendor": "nvidia"}, machine={"device": None})
+    assert all((plan.cost_usd or 0) <= 1 for plan in paid.plans)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "code"),
+    [
+        ({"hours": 0.01}, "hours"),
+        ({"budget_usd": 1}, "budget_usd"),
+        ({"minimum_tokens_per_second": 1e9}, "minimum_tokens_per_second"),
+        ({"minimum_headroom_gib": 23}, "minimum_headroom_gib"),
+        ({"minimum_rank": 100}, "minimum_rank"),
+        ({"minimum_micro_batch_size": 100}, "minimum_micro_batch_size"),
+        ({"vendor": ["amd"]}, "vendor"),
+    ],
+)
+def test_what_breaks_a_constraint_is_counted_under_its_name(constraints: dict[str, Any], code: str) -> None:
+    given = found({"run.method": ["qlora"]}, constraints)
+    assert given.feasible == 0
+    assert [reason.code for reason in given.refused] == [code]
+    assert "none keeps" in given.summary
+
+
+def test_a_budget_needs_to_know_how_much_is_trained() -> None:
+    with pytest.raises(SpaceError, match="tokens"):
+        found({}, {"hours": 5}, run={"tokens": None})
+
+
+@pytest.mark.parametrize(
+    ("free", "field"),
+    [
+        ({"method": ["lora"]}, "free.method"),
+        ({"run.tokens": ["*"]}, "free.run.tokens"),
+        ({"run.micro_batch_size": list(range(1, 500)), "run.sequence_length": list(range(1, 500)),
+          "run.lora.rank": list(range(1, 20))}, "free"),
+        ({"machine.device": ["*"], "run.method": ["*"], "run.optimizer": ["*"]}, "free"),
+    ],
+)  # fmt: skip
+def test_what_is_no_space_or_too_large_a_one_is_refused_by_name(free: dict[str, list[Any]], field: str) -> None:
+    with pytest.raises(SpaceError) as refused:
+        found(free)
+    assert refused.value.field == field
+    assert refused.value.accepted
+
+
+def test_a_value_that_its_field_does_not_take_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        found({"run.method": ["lora", "lor"]})
+
+
+@given(rows=st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=40))
+@settings(max_examples=50)
+def test_the_front_is_what_nothing_beats(rows: list[tuple[int, int, int]]) -> None:
+    values = np.array(rows, dtype=np.float64)
+    kept = {tuple(values[position]) for position in front(values)}
+    beaten = {tuple(one) for one in values for other in values if (other <= one).all() and (other < one).any()}
+    assert kept == {tuple(one) for one in values} - beaten
+
+
+def test_ties_are_broken_by_the_next_key() -> None:
+    assert first_of(np.array([2, 1, 1]), np.array([0, 5, 3])) == 2
