@@ -170,6 +170,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     rules = with_targets(replace(plain, kernel=kernel, accumulate=accumulation > 1, on_processor=processor), spec)
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
+    filler.assumed |= _encoder_length(spec, sequence)
     return Plan(
         spec=spec,
         machine=machine,
@@ -445,6 +446,15 @@ def _expert_warning(rules: StepRules) -> tuple[str, ...]:
 
 def _kernel_warning(kernel: str, why: str) -> tuple[str, ...]:
     return (f"attention: {why}",) if kernel == "math" else ()
+
+
+def _encoder_length(spec: ModelSpec, sequence: int) -> dict[str, Any]:
+    """What an encoder reads: as many tokens as the decoder writes, or one window of sound."""
+    if spec.task == "seq2seq_lm":
+        return {"model.encoder_length": sequence}
+    if spec.task == "speech_seq2seq_lm":
+        return {"model.encoder_length": spec.encoders[0].positions_per_sample}
+    return {}
 
 
 def _typical_sequence(spec: ModelSpec) -> int:

@@ -14,7 +14,7 @@ from planner.architecture.config import Config, ConfigError, UnknownModelType
 from planner.architecture.count import stack_modules
 from planner.architecture.dropout import dropouts_of
 from planner.architecture.reader import Reader
-from planner.architecture.spec import ModelSpec, Note
+from planner.architecture.spec import ModelSpec, Note, layer_modules, reads_encoder
 
 
 @cache
@@ -50,6 +50,15 @@ def _idle_towers(spec: ModelSpec) -> tuple[Note, ...]:
     if spec.task != "causal_lm" or not spec.encoders:
         return ()
     elements = sum(times * module.elements for tower in spec.encoders for module, times in stack_modules(tower))
+    crossing = [run for run in spec.text.runs if reads_encoder(run.layer)]
+    if crossing:
+        layers = sum(run.count for run in crossing)
+        reading = sum(run.count * module.elements for run in crossing for module in layer_modules(run.layer))
+        message = (
+            f"The step is of text alone: the vision tower ({elements:,} parameters) and the {layers} layers that read "
+            f"it ({reading:,}) are loaded but not run, so that their activations and gradients are not counted."
+        )
+        return (Note("towers_idle", message, elements + reading),)
     message = (
         f"The step is of text alone: the towers for images or sound ({elements:,} parameters) are loaded but not run, "
         "so that their activations and gradients are not counted."

@@ -322,6 +322,11 @@ class ModelSpec:
         return (*self.encoders, self.text)
 
 
+def reads_encoder(layer: Layer) -> bool:
+    """Whether the layer has cross-attention; one of a model without an encoder's states is passed over."""
+    return any(isinstance(sublayer.mixer, Attention) and sublayer.mixer.cross for sublayer in layer.sublayers)
+
+
 def mixer_modules(mixer: Mixer) -> Iterator[Module]:
     """Every leaf module of a mixer, once, in field order."""
     for item in fields(mixer):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planner.architecture.count import counted_modules, stack_modules
-from planner.architecture.spec import ModelSpec, Module, layer_modules
+from planner.architecture.spec import ModelSpec, Module, layer_modules, reads_encoder
 from planner.step.adapters import parameter_adapter_shapes
 from planner.step.rules import StepRules
 
@@ -57,7 +57,7 @@ def trained_base(spec: ModelSpec, rules: StepRules) -> Iterator[Tensors]:
     state for a parameter without a gradient (torch/optim/adamw.py _init_group).
     """
     if rules.method == "full":
-        idle = _idle_towers(spec)
+        idle = _idle(spec)
         for module, times in base_modules(spec, rules):
             if id(module) not in idle:
                 yield from module_tensors(module, times)
@@ -78,11 +78,19 @@ def _score(spec: ModelSpec, rules: StepRules) -> Tensors:
     return Tensors("score", (rules.num_labels, spec.hidden), 1)
 
 
-def _idle_towers(spec: ModelSpec) -> set[int]:
-    """Identities of the modules of towers that a text-only batch does not reach."""
+def _idle(spec: ModelSpec) -> set[int]:
+    """Identities of the modules without a gradient: what a batch of text does not reach, and Whisper's fixed positions.
+
+    A batch of text reaches neither towers nor the layers that read only them. Source: transformers
+    models/mllama/modeling_mllama.py MllamaTextModel.forward, models/whisper/modeling_whisper.py WhisperEncoder.
+    """
+    if spec.task == "speech_seq2seq_lm":
+        return {id(module) for module in spec.encoders[0].before if module.kind == "embedding"}
     if spec.task != "causal_lm":
         return set()
-    return {id(module) for stack in spec.encoders for module, _ in stack_modules(stack)}
+    crossing = (module for run in spec.text.runs if reads_encoder(run.layer) for module in layer_modules(run.layer))
+    towers = (module for stack in spec.encoders for module, _ in stack_modules(stack))
+    return {id(module) for module in (*towers, *crossing)}
 
 
 def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:

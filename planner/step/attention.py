@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.architecture.spec import Attention, Module
+from planner.step.encoder_decoder import encoder_decoder_attention
 from planner.step.kernels import Heads, attend
 from planner.step.linear import linear
 from planner.step.litgpt import fused_projection
@@ -25,8 +26,8 @@ class _Projected:
 
 def attention(player: Player, block: Attention, x: Value) -> Value:
     """The attention block of LlamaAttention.forward and its variants. x: [b, s, h]."""
-    if block.cross:
-        raise NotModelled("cross-attention")
+    if block.cross or block.position == "relative" or player.variant.head_by_head:
+        return encoder_decoder_attention(player, block, x)
     projected = _projections(player, block, x)
     if player.variant.norm_place == "after_projections" or block.qkv is not None:
         _normed_heads(player, block, projected)

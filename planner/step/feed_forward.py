@@ -15,6 +15,8 @@ def mlp(player: Player, block: Mlp, x: Value) -> Value:
     """LlamaMLP, Phi3MLP (fused gate and up) and GPT2MLP (no gate)."""
     tape = player.tape
     hidden = _hidden(player, block, x)
+    if "activation" in player.variant.dropouts:
+        hidden = player.dropout(hidden)
     for module in block.extra:
         if module.kind.endswith("norm"):
             hidden = norm(player, module, hidden)

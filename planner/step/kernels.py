@@ -14,7 +14,10 @@ FLASH_WIDTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The shapes of one attention. `contiguous` is True when q lies head by head in memory, as torch.cat leaves it."""
+    """The shapes of one attention. `contiguous` is True when q lies head by head in memory, as torch.cat leaves it.
+
+    `scores` counts the pairs of positions of one head, [b, s, s] or [b, s, e] with an encoder's.
+    """
 
     count: int
     groups: int
@@ -25,6 +28,7 @@ class Heads:
     causal: bool = True
     position: str = "rope"
     contiguous: bool = False
+    scores: Size = SCORES
 
     @property
     def queries(self) -> Size:
@@ -78,7 +82,7 @@ def _work(player: Player, q: Value, heads: Heads) -> None:
 
     Source: arXiv 2205.14135.
     """
-    visible = TOKENS * windowed(heads.window)
+    visible = TOKENS * windowed(heads.window) if heads.scores is SCORES else heads.scores
     full = visible * (heads.count * (heads.width + heads.value_width))
     through = moved(q) * 4
     player.tape.add_work(
@@ -279,7 +283,7 @@ def _math(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
 def _scores(player: Player, q: Value, k: Value, heads: Heads, width: int | None = None) -> Value:
     """q k^T, [b, heads, s, s]."""
     return player.tape.elementwise(
-        "scores", (q, k), elements=SCORES * heads.count, width=q.width if width is None else width, saves=(q, k)
+        "scores", (q, k), elements=heads.scores * heads.count, width=q.width if width is None else width, saves=(q, k)
     )
 
 
@@ -374,3 +378,50 @@ def _eager_with_sinks(player: Player, q: Value, k: Value, v: Value, heads: Heads
     mixed = _mixed(player, _dropped(player, kept), v, heads)
     tape.touch(shifted)
     return mixed
+
+
+# -- a bias of its own for every pair of positions --------------------------------------------------------------------
+
+
+def biased(player: Player, inputs: tuple[Value, Value, Value], bias: Value, heads: Heads) -> Value:
+    """Attention whose scores get a bias [1, heads, s, keys] (T5): no FlashAttention takes one.
+
+    The CPU's fused kernel takes no bias that wants a gradient (aten/src/ATen/native/transformers/sdp_utils_cpp.cpp).
+    """
+    kernel, rules = player.rules.kernel, player.rules
+    if rules.autocast and kernel != "eager":
+        q, k, v = (player.tape.cast(value, rules.compute_width, "autocast of q, k, v") for value in inputs)
+        bias = player.tape.cast(bias, rules.compute_width, "autocast of the bias")
+        inputs = (q, k, v)
+    _work(player, inputs[0], heads)
+    if kernel == "eager":
+        return _eager_biased(player, inputs, bias, heads)
+    unfused = bias.needs_gradient or "attention" in player.variant.dropouts
+    if kernel == "math" or (rules.on_processor and unfused):
+        return _math_biased(player, inputs, bias, heads)
+    rows = Value(heads.scores * heads.count, bias.width, bias.storage, bias.needs_gradient)
+    player.tape.record("expand", rows, reads=(bias,), gradients=((bias, False),))
+    scratch = () if rules.on_processor else tuple(_efficient_scratch(player, heads, inputs[0].width))
+    kept = player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32)
+    return _kernel(player, "efficient attention", (*inputs, rows), heads, scratch, kept)
+
+
+def _eager_biased(player: Player, inputs: tuple[Value, Value, Value], bias: Value, heads: Heads) -> Value:
+    """T5's own code: the softmax stays in the model's dtype, and its weights are returned."""
+    tape, (q, k, v) = player.tape, inputs
+    scores = tape.add("biased scores", tape.unary("scaled scores", _scores(player, q, k, heads)), bias)
+    if heads.causal:
+        scores = tape.unary("masked scores", scores)
+    weights = tape.unary("attention weights", scores, "result")
+    tape.touch(scores)
+    return _mixed(player, _dropped(player, weights), v, heads)
+
+
+def _math_biased(player: Player, inputs: tuple[Value, Value, Value], bias: Value, heads: Heads) -> Value:
+    tape, dtype = player.tape, inputs[0].width
+    q, k, v = (tape.cast(value, FLOAT32, "float32 copy for the math kernel") for value in inputs)
+    scores = tape.add("biased scores", _scores(player, q, k, heads), tape.cast(bias, FLOAT32, "float32 bias"))
+    weights = tape.unary("softmax", scores, "result")
+    if "attention" in player.variant.dropouts:
+        weights = player.dropout(weights, "dropped attention weights")
+    return tape.cast(_mixed(player, weights, v, heads), dtype, "attention output")

@@ -52,7 +52,8 @@ def _full_logits(player: Player, spec: ModelSpec, head: Module, hidden: Value) -
     tape.term = "logits_and_loss"
     logits = product(player, head, hidden)
     seen = _capped(player, logits) if spec.logit_softcap else logits
-    wide = tape.cast(seen, FLOAT32, "float32 logits")
+    narrow = player.variant.narrow_loss and not player.rules.autocast
+    wide = seen if narrow else tape.cast(seen, FLOAT32, "float32 logits")
     loss = _cross_entropy(player, wide)
     tape.touch(logits, seen)
     tape.term = None
@@ -69,7 +70,7 @@ def _capped(player: Player, logits: Value) -> Value:
 def _cross_entropy(player: Player, logits: Value) -> Value:
     """aten log_softmax keeps its result; nll_loss makes a dense gradient of the same size."""
     tape = player.tape
-    log_probabilities = tape.value("log-softmax", logits.elements, FLOAT32, True)
+    log_probabilities = tape.value("log-softmax", logits.elements, logits.width, True)
     tape.record(
         "log_softmax", log_probabilities, reads=(logits,), saves=(log_probabilities,), gradients=((logits, True),)
     )

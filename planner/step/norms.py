@@ -15,16 +15,17 @@ def norm(player: Player, module: Module | None, x: Value) -> Value:
         return _layer_norm(player, module, x)
     tape = player.tape
     wide = tape.cast(x, FLOAT32, "float32 copy for the norm")
-    normal = normalised(player, wide, module.shape[-1])
+    narrow = player.variant.rms == "narrow_input"
+    normal = normalised(player, wide, module.shape[-1], x if narrow else wide)
     return _weighted(player, module, normal, x.width)
 
 
-def normalised(player: Player, wide: Value, width: int) -> Value:
-    """x / sqrt(mean(x^2)) over the last dimension, in x's own dtype: keeps x and 1/rms."""
+def normalised(player: Player, wide: Value, width: int, divided: Value | None = None) -> Value:
+    """x / sqrt(mean(x^2)) over the last dimension, in x's own dtype: keeps x and 1/rms, and what is divided."""
     tape = player.tape
     squares = square(player, wide)
     inverse = tape.elementwise("rsqrt(mean)", (squares,), elements=rows_of(wide, width), save_output=True, what="1/rms")
-    return tape.multiply("normalise", wide, inverse, what="normalised input")
+    return tape.multiply("normalise", wide if divided is None else divided, inverse, what="normalised input")
 
 
 def square(player: Player, x: Value) -> Value:
@@ -39,7 +40,7 @@ def square(player: Player, x: Value) -> Value:
 
 def _weighted(player: Player, module: Module, normal: Value, width: int) -> Value:
     tape, way = player.tape, player.variant.rms
-    if way == "narrow":
+    if way in {"narrow", "narrow_input"}:
         return norm_weight(player, module, tape.cast(normal, width, "normalised input"))
     if way in {"unit_offset", "float32_weight"}:
         # 1 + weight in float32, or its float32 copy, is a small tensor that the product keeps.

@@ -24,11 +24,31 @@ class NotModelled(ValueError):
 
 
 @dataclass(slots=True)
+class Shared:
+    """Tensors that several layers of a stack read.
+
+    `encoded` is the encoder's result [b, e, h], `bias` T5's table of relative positions spread over all pairs of
+    positions [1, heads, s, s], `crossing` the zeros that stand for it in cross-attention [1, heads, s, e]. A layer that
+    reads one made elsewhere sees a storage without bytes; `made` holds those that this layer makes.
+    """
+
+    encoded: Value | None = None
+    bias: Value | None = None
+    crossing: Value | None = None
+    made: list[Value] = field(default_factory=list[Value])
+
+    @property
+    def read(self) -> tuple[Value, ...]:
+        """What comes from outside the layer."""
+        return tuple(v for v in (self.encoded, self.bias, self.crossing) if v is not None and v not in self.made)
+
+
+@dataclass(slots=True)
 class Player:
     """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained.
 
     `held` collects tensors that the class's code names, so that they live until the layer ends;
-    `merged` experts' weights with their adapters added.
+    `merged` experts' weights with their adapters added; `shared` what layers read of one another.
     """
 
     tape: Tape
@@ -37,6 +57,7 @@ class Player:
     variant: Variant = field(default=LLAMA)
     held: list[Value] = field(default_factory=list[Value])
     merged: list[Value] = field(default_factory=list[Value])
+    shared: Shared = field(default_factory=Shared)
 
     def weight_gradient(self, module: Module) -> tuple[StorageClass, ...]:
         """The gradients that backward leaves for a module's weight and bias."""
@@ -56,6 +77,12 @@ class Player:
         value = self.tape.value("parameter", count, 0, self.trains_base)
         value.width = self.rules.weights_width
         self.tape.record("parameter", value, reads=(), weight_gradient=self.trained_gradient(module))
+        return value
+
+    def outside(self, what: str, elements: Size, width: int, *, needs_gradient: bool) -> Value:
+        """A tensor that another layer made and holds: no storage of its own here, only perhaps a gradient."""
+        value = self.tape.value(what, elements, 0, needs_gradient)
+        value.width = width
         return value
 
     def dropout(self, x: Value, name: str = "dropout") -> Value:

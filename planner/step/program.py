@@ -19,18 +19,42 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, ModelSpec, Module, Parallel, Stack
+from planner.architecture.spec import (
+    Attention,
+    LatentAttention,
+    Layer,
+    LayerRun,
+    Mixer,
+    ModelSpec,
+    Module,
+    Parallel,
+    Stack,
+    reads_encoder,
+)
 from planner.step.activations import activate
 from planner.step.adapters import with_targets
 from planner.step.blocks import layer as play_layer
+from planner.step.encoder_decoder import heard, shared_by
 from planner.step.linear import AUTOCAST_COPY, INT8_INPUT, linear
 from planner.step.litgpt import left_over
 from planner.step.loss import play_head
 from planner.step.norms import norm
-from planner.step.player import FLOAT32, INDEX, Player
+from planner.step.player import FLOAT32, INDEX, Player, Shared
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, simulate, storages_kept
-from planner.step.sizes import TOKENS, Monomial, Quantity, S, Size, above, constant, product_of, rounded, values_for
+from planner.step.sizes import (
+    ENCODED,
+    TOKENS,
+    Monomial,
+    Quantity,
+    S,
+    Size,
+    above,
+    constant,
+    product_of,
+    rounded,
+    values_for,
+)
 from planner.step.tape import Operation, StorageClass, Tape, Term, Value, Work
 from planner.step.variants import Variant, variant_of
 
@@ -125,7 +149,9 @@ class _Assembly:
 class _Run:
     """Equal layers with equal roles: their profile, what each keeps, and whether backward reaches them.
 
-    `cached` is what a layer leaves until the end of the forward pass only.
+    `cached` is what a layer leaves until the end of the forward pass only, or until a later run has `dropped` it.
+    `left` is what backward holds, gradients of what other runs made too, until the run that has `taken` it; `handed` is
+    what the checkpoints of later layers keep.
     """
 
     count: int
@@ -137,6 +163,10 @@ class _Run:
     recomputed: bool
     reached: bool
     cached: Live
+    dropped: Live = field(default_factory=Counter[StorageClass])
+    left: Live = field(default_factory=Counter[StorageClass])
+    taken: Live = field(default_factory=Counter[StorageClass])
+    handed: Live = field(default_factory=Counter[StorageClass])
 
 
 def times(live: Live, count: int) -> Live:
@@ -320,6 +350,7 @@ def _forward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, held: Live
             assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1), held)
         _grow(saved, run.saved, run.count)
         _grow(cached, run.cached, run.count)
+        _grow(cached, run.dropped, -run.count)
     return saved, cached
 
 
@@ -349,12 +380,14 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
         if not run.reached:
             continue
         own = int(run.recomputed)
+        _grow(later, run.taken, -run.count)
         last, first = run.count - 1, 0
         for index in {last, first} if position in decisive else ():
             done = times(run.gradients, last - index) if keep else Counter[StorageClass]()
             assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
         if keep:
             _grow(later, run.gradients, run.count)
+        _grow(later, run.left, run.count)
     return later
 
 
@@ -396,8 +429,18 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     """What happens to the embedding before the first layer: scale, a projection (OPT 350M), norms, dropout."""
     tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
     player = Player(tape, rules, rules.trains_base, variant)
+    y = heard(player, spec.encoders[0]) if spec.task == "speech_seq2seq_lm" else _embedded(player, spec)
+    return simulate(tape, (), (y,), accumulate=_frees_gradients(rules))
+
+
+def _embedded(player: Player, spec: ModelSpec) -> Value:
+    """The first layer's input from the ids. A decoder behind an encoder adds its gradient to a tied table's others."""
+    tape, rules, variant = player.tape, player.rules, player.variant
     wants = rules.trains_base or (not rules.trains_base and rules.checkpoint_every > 0)
     x = tape.value("embedding output", TOKENS * spec.embeddings[0].shape[1], rules.weights_width, wants)
+    if spec.task in {"seq2seq_lm", "speech_seq2seq_lm"} and _trains_tied(spec, rules):
+        more = _renamed(_embedding_gradients(spec.embeddings[:1], rules), "temporaries")
+        tape.record("embedding", x, reads=(), backward_temporaries=tuple(more) * 2)
     y = tape.unary("scaled embedding", x) if variant.embedding_scale else x
     for module in spec.text.before:
         if module.kind == "linear":
@@ -406,8 +449,7 @@ def _prelude(spec: ModelSpec, rules: StepRules) -> BlockProfile:
     for module in spec.text.before:
         if module.kind.endswith("norm"):
             y = norm(player, module, y)
-    y = player.dropout(y) if "embedding" in variant.dropouts else y
-    return simulate(tape, (), (y,), accumulate=_frees_gradients(rules))
+    return player.dropout(y) if "embedding" in variant.dropouts else y
 
 
 def _embedding_gradients(tables: tuple[Module, ...], rules: StepRules) -> Live:
@@ -431,7 +473,8 @@ def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, 
         return
     live = _renamed(tables, "temporaries") if _frees_gradients(rules) else everything.copy()
     if _trains_tied(spec, rules):
-        live = live + times(_renamed(_embedding_gradients(spec.embeddings[:1], rules), "temporaries"), 2)
+        sums = {"seq2seq_lm": 1, "speech_seq2seq_lm": 0}.get(spec.task, 2)
+        live = live + times(_renamed(_embedding_gradients(spec.embeddings[:1], rules), "temporaries"), sums)
     else:
         live[StorageClass("gradient of activations", TOKENS * (spec.hidden * rules.weights_width), "temporaries")] += 1
     assembly.add("backward", (Instant("embedding", live),))
@@ -450,26 +493,139 @@ def _renamed(live: Live, term: Term) -> Live:
 
 def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
     """Runs of equal layers, split where the role changes: frozen and unreached, first trained one, the rest."""
-    stacks = [stack for stack in spec.encoders if spec.task == "seq2seq_lm"] + [spec.text]
-    total = sum(stack.layer_count for stack in stacks)
+    if spec.task in {"seq2seq_lm", "speech_seq2seq_lm"}:
+        yield from _joined_stacks(spec, rules)
+        return
+    played = [run for run in spec.text.runs if not reads_encoder(run.layer)]
+    total = sum(run.count for run in played)
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
     position, variant = 0, variant_of(spec, rules.framework)
     made: dict[tuple[int, _Role, int, bool], _Run] = {}
-    for stack in stacks:
-        for run in stack.runs:
-            for role, count in _roles(position, run.count, first_trained, rules):
-                for checkpointed, part in _checkpoint_parts(position, count, rules):
-                    key = (id(run.layer), role, part, checkpointed)
-                    if key not in made:
-                        made[key] = _layer_run(stack, run.layer, rules, role, part, variant, checkpointed=checkpointed)
-                    yield made[key]
-                position += count
+    for run in played:
+        for role, count in _roles(position, run.count, first_trained, rules):
+            for checkpointed, part in _checkpoint_parts(position, count, rules):
+                key = (id(run.layer), role, part, checkpointed)
+                if key not in made:
+                    made[key] = _layer_run(spec.text, run.layer, rules, role, part, variant, checkpointed=checkpointed)
+                yield made[key]
+            position += count
 
 
 @dataclass(frozen=True, slots=True)
 class _Role:
+    """What is wanted of a layer.
+
+    `encoded` says whether the encoder's result wants a gradient, and is None where the layer reads none. The last layer
+    of a stack (`ends`) makes the first gradients of what its layers share; the others add to them.
+    """
+
     trained: bool
     input_gradient: bool
+    encoded: bool | None = None
+    ends: bool = True
+
+
+def _joined_stacks(spec: ModelSpec, rules: StepRules) -> Iterator[_Run]:
+    """Encoder, what lies between, decoder. The encoder is as long as its table of positions, or as the run's sequence.
+
+    Source: transformers models/t5/modeling_t5.py, models/whisper/modeling_whisper.py.
+    """
+    encoder, decoder = spec.encoders[0], spec.text
+    lengths = {"e": S if encoder.positions_per_sample is None else constant(encoder.positions_per_sample)}
+    wanted = rules.trains_base or rules.has_adapters or rules.checkpoint_every > 0
+    yield from _stack_runs(spec, encoder, rules, 0, {"s": lengths["e"]}, None)
+    yield _measured(_between(spec, rules, wanted), lengths)
+    yield from _stack_runs(spec, decoder, rules, encoder.layer_count, lengths, wanted)
+
+
+def _stack_runs(
+    spec: ModelSpec, stack: Stack, rules: StepRules, before: int, lengths: dict[str, Size], encoded: bool | None
+) -> Iterator[_Run]:
+    total = spec.encoders[0].layer_count + spec.text.layer_count
+    first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
+    position, variant, offset = 0, variant_of(spec, rules.framework), before if rules.method == "freeze" else 0
+    for run in _last_apart(stack):
+        for role, count in _roles(position + offset, run.count, first_trained, rules):
+            for checkpointed, part in _checkpoint_parts(position, count, rules):
+                ends = position + part == stack.layer_count
+                own = replace(role, encoded=encoded, ends=ends)
+                made = _layer_run(stack, run.layer, rules, own, part, variant, checkpointed=checkpointed)
+                made = _measured(made, lengths)
+                yield made
+                if made.handed:
+                    yield _held(made.handed)
+                position += part
+
+
+def _held(live: Live) -> _Run:
+    """A run that computes nothing and keeps something until backward comes by."""
+    empty: Live = Counter()
+    return _Run(1, (), (), live, empty, (), False, True, empty)
+
+
+def _last_apart(stack: Stack) -> Iterator[LayerRun]:
+    """The runs with the stack's last layer in a run of its own."""
+    *others, last = stack.runs
+    yield from others
+    if last.count > 1:
+        yield LayerRun(last.layer, last.count - 1)
+    yield LayerRun(last.layer, 1)
+
+
+def _measured(run: _Run, lengths: dict[str, Size]) -> _Run:
+    """The run with the lengths of its stack in place of `s` and `e`."""
+
+    def sized(live: Live) -> Live:
+        measured: Live = Counter()
+        for kind, count in live.items():
+            measured[StorageClass(kind.what, kind.bytes.substituted(lengths), kind.term)] += count
+        return measured
+
+    def instants(found: tuple[Instant, ...]) -> tuple[Instant, ...]:
+        return tuple(Instant(instant.operation, sized(instant.live)) for instant in found)
+
+    def work(item: Work) -> Work:
+        sizes = {name: getattr(item, name).substituted(lengths) for name in WORK_SIZES}
+        return replace(item, **sizes)
+
+    return replace(
+        run, forward=instants(run.forward), backward=instants(run.backward), saved=sized(run.saved),
+        gradients=sized(run.gradients), work=tuple(work(item) for item in run.work), cached=sized(run.cached),
+        dropped=sized(run.dropped), left=sized(run.left), taken=sized(run.taken), handed=sized(run.handed),
+    )  # fmt: skip
+
+
+WORK_SIZES = ("flops", "bytes", "backward_flops", "backward_bytes", "model_backward_flops")
+
+
+def _between(spec: ModelSpec, rules: StepRules, wanted: bool) -> _Run:
+    """The end of the encoder, whose result lives as long as the decoder reads it, and the decoder's embedding."""
+    tape, variant = Tape(rules.on_processor), variant_of(spec, rules.framework)
+    player = Player(tape, rules, rules.trains_base, variant)
+    hidden, width = spec.encoders[0].hidden, rules.weights_width
+    x = tape.value("last encoder states", ENCODED * hidden, width, wanted)
+    encoded = x
+    for module in spec.encoders[0].after:
+        encoded = norm(player, module, encoded)
+    encoded = player.dropout(encoded) if variant.final_dropout and "embedding" in variant.dropouts else encoded
+    decoded = _embedded(player, spec)
+    profile = simulate(tape, (x,), (encoded, decoded), accumulate=_frees_gradients(rules))
+    result: Live = Counter({StorageClass("encoder's result", ENCODED * (hidden * width), "activations"): 1})
+    kept = rules.trains_base or rules.checkpoint_every > 0 or (rules.has_adapters and rules.adapter_width == width)
+    return _Run(
+        1, profile.forward, profile.backward, profile.saved + (result if kept else Counter()), profile.gradients,
+        tuple(tape.work), False, bool(profile.backward), Counter() if kept else _renamed(result, "temporaries"),
+        taken=_gradients_of_values((encoded,)),
+    )  # fmt: skip
+
+
+def _gradients_of_values(values: tuple[Value, ...]) -> Live:
+    """A gradient under way of each value that wants one."""
+    live: Live = Counter()
+    for value in values:
+        if value.needs_gradient:
+            live[StorageClass("gradient of activations", value.elements * value.width, "temporaries")] += 1
+    return live
 
 
 def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iterator[tuple[_Role, int]]:
@@ -502,22 +658,25 @@ def _roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iter
 @lru_cache(maxsize=2048)
 def _layer_profile(
     layer: Layer, hidden: int, rules: StepRules, role: _Role, checkpointed: bool, variant: Variant
-) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live]:
+) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live, Shared]:
     tape = Tape(rules.on_processor)
     player = Player(tape, rules, role.trained, variant)
+    player.shared = shared_by(player, layer, hidden, role.encoded)
     x = tape.value("layer input", TOKENS * hidden, _stream_width(rules, variant), role.input_gradient)
     y = play_layer(player, layer, x)
     kept: Live = Counter()
     if checkpointed:
         operations = _kept_operations(tape) if rules.checkpointing != "full" else []
         kept = _as_activations(storages_kept(tape, (x,), operations, _kept_by_int8(tape)))
+    inputs, outputs = () if checkpointed else (x,), (y, *player.shared.made)
     profile = simulate(
-        tape, () if checkpointed else (x,), (y,), accumulate=_frees_gradients(rules), stop_early=checkpointed
-    )
-    plain = forward_only(tape, () if checkpointed else (x,), (y,))
+        tape, inputs, outputs, accumulate=_frees_gradients(rules), stop_early=checkpointed,
+        absorbed=() if role.ends else player.shared.read,
+    )  # fmt: skip
+    plain = forward_only(tape, inputs, outputs)
     if checkpointed:
         plain = tuple(Instant(i.operation, i.live + _returned_weights(layer, rules, variant)) for i in plain)
-    return tape, profile, plain, kept
+    return tape, profile, plain, kept, player.shared
 
 
 def _returned_weights(layer: Layer, rules: StepRules, variant: Variant) -> Live:
@@ -601,7 +760,40 @@ def _layer_run(
 ) -> _Run:
     recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
     own = rules.of_layer(checkpointed=recomputes_blocks)
-    tape, profile, plain, kept = _layer_profile(layer, stack.hidden, own, role, recomputes_blocks, variant)
+    tape, profile, plain, kept, shared = _layer_profile(layer, stack.hidden, own, role, recomputes_blocks, variant)
+    run = _played(tape, profile, plain, kept, rules, role, count, checkpointed=checkpointed)
+    return _with_shared(run, shared, role) if role.encoded is not None or shared.bias is not None else run
+
+
+def _with_shared(run: _Run, shared: Shared, role: _Role) -> _Run:
+    """The run with what its layer makes for the others, which is alive until the stack ends.
+
+    Where layers are checkpointed, the later ones hold it as an argument. The zeros are then a leaf with a gradient,
+    which the graph holds until it goes itself.
+    """
+    bias: Live = Counter()
+    if shared.bias is not None:
+        size = shared.bias.elements * shared.bias.width
+        bias[StorageClass("position bias", size, "activations" if run.recomputed else "temporaries")] += 1
+    made: Live = bias if shared.bias in shared.made else Counter()
+    zeros: Live = Counter()
+    if shared.crossing in shared.made and (run.recomputed or not run.reached):
+        assert shared.crossing is not None
+        size = shared.crossing.elements * shared.crossing.width
+        zeros[StorageClass("zero position bias", size, "activations")] += 1
+    left = _gradients_of_values(shared.read) if role.ends else Counter[StorageClass]()
+    taken = _gradients_of_values(tuple(value for value in shared.made if value is not shared.crossing or not zeros))
+    if run.recomputed:
+        return replace(run, handed=made + zeros, left=left + zeros, taken=taken)
+    dropped = bias if role.ends else Counter[StorageClass]()
+    return replace(run, cached=run.cached + made, dropped=dropped, handed=zeros, left=left, taken=taken)
+
+
+def _played(
+    tape: Tape, profile: BlockProfile, plain: tuple[Instant, ...], kept: Live, rules: StepRules, role: _Role,
+    count: int, *, checkpointed: bool,
+) -> _Run:  # fmt: skip
+    recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
     if checkpointed and not recomputes_blocks:
         return _attention_recomputed(tape, profile, plain, count)
     work = tuple(tape.work)
@@ -626,6 +818,8 @@ def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, Bl
     hidden = x
     for module in spec.text.after:
         hidden = norm(player, module, hidden) if module.kind.endswith("norm") else linear(player, module, hidden)
+    if player.variant.final_dropout and "embedding" in player.variant.dropouts:
+        hidden = player.dropout(hidden)
     if player.variant.float32_stream:
         hidden = tape.cast(hidden, rules.weights_width, "last hidden states in the weights' dtype")
     hidden = _transform(player, spec, hidden)

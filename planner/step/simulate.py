@@ -40,8 +40,9 @@ class BlockProfile:
 
 
 def simulate(
-    tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], *, accumulate: bool, stop_early: bool = False
-) -> BlockProfile:
+    tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], *, accumulate: bool, stop_early: bool = False,
+    absorbed: tuple[Value, ...] = (),
+) -> BlockProfile:  # fmt: skip
     """Forward with gradients recorded, then backward.
 
     Args:
@@ -51,13 +52,14 @@ def simulate(
         accumulate: parameter gradients of an earlier micro-batch exist, so that a new one is temporary.
         stop_early: the forward pass is a checkpoint's recomputation, which ends before the first operation after
             which nothing more is kept (torch/utils/checkpoint.py, set_checkpoint_early_stop).
+        absorbed: values from outside whose gradient is added to one that later blocks have left.
     """
     saved_by = _saved_counts(tape)
     forward, after = _forward(tape, inputs, outputs, saved_by)
     if stop_early:
         keeping = [index for index, op in enumerate(tape.operations) if op.saves or op.saves_parameter]
         forward = forward[: max(keeping, default=0)]
-    backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early)
+    backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early, absorbed)
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
     return BlockProfile(prune(forward), prune(backward), saved, _gradients_of(tape), resume)
@@ -118,7 +120,7 @@ def _forward(
 
 def _backward(
     tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool,
-    recomputed: bool,
+    recomputed: bool, absorbed: tuple[Value, ...],
 ) -> tuple[list[Instant], Live]:  # fmt: skip
     """Backward, with what it holds when it first needs something kept.
 
@@ -157,7 +159,8 @@ def _backward(
             before = _classes(tape, held, saved_by) + Counter(operation.backward_temporaries) + parameter_gradients
             instants.append(Instant(operation.name, before + flow.classes(extra=incoming)))
         for value, gradient in produced:
-            flow.arrive(value, gradient)
+            if value not in absorbed:
+                flow.arrive(value, gradient)
     return instants, Counter() if resume is None else resume
 
 

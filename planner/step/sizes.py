@@ -3,7 +3,8 @@
 A `Size` maps a monomial (a sorted tuple of variable names) to an integer coefficient. Variables: `b` micro-batch, `s`
 sequence length, `r` adapter rank, and derived ones: `s<=N` is min(s, N) (a sliding window), `s>N` is 1 when s is above
 N and 0 when not, `s!>N` the opposite, `t/N` is
-ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` is ceil(s / N).
+ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` is ceil(s / N). `e` counts an encoder's
+positions until `substituted` says how many they are.
 """
 
 from __future__ import annotations
@@ -54,6 +55,16 @@ class Size:
 
     __rmul__ = __mul__
 
+    def substituted(self, lengths: Mapping[str, Size]) -> Size:
+        """The size with variables replaced by sizes of their own (an encoder's positions by 1,500)."""
+        result = Size()
+        for monomial, coefficient in self.terms:
+            product = constant(coefficient)
+            for variable in monomial:
+                product = product * lengths.get(variable, Size({(variable,): 1}))
+            result = result + product
+        return result
+
     def at(self, values: Mapping[str, Any]) -> Any:
         """The number of elements or bytes at the given values of the variables."""
         result: Any = 0
@@ -80,6 +91,8 @@ S = Size({("s",): 1})
 R = Size({("r",): 1})
 TOKENS = Size({("b", "s"): 1})
 SCORES = Size({("b", "s", "s"): 1})
+ENCODED = Size({("b", "e"): 1})
+CROSS_SCORES = Size({("b", "s", "e"): 1})
 
 
 def windowed(window: int | None) -> Size:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from planner.architecture.spec import DropoutPlace, ModelSpec
 
-Rms = Literal["narrow", "wide", "unit_offset", "float32_weight"]
+Rms = Literal["narrow", "wide", "unit_offset", "float32_weight", "narrow_input"]
 LayerNorm = Literal["fused", "float32", "steps"]
 Rope = Literal["half", "float32", "halves", "pairs", "complex"]
 Router = Literal[
@@ -27,7 +27,8 @@ class Variant:
     """One class's ways.
 
     Norms. `rms`: the norm's weight multiplies the narrowed ("narrow") or the float32 normalised input ("wide"), as
-    1 + weight in float32 ("unit_offset") or as a float32 copy ("float32_weight"). `layer_norm`: one fused operation,
+    1 + weight in float32 ("unit_offset") or as a float32 copy ("float32_weight"); "narrow_input" divides the input
+    itself, not its float32 copy. `layer_norm`: one fused operation,
     the same on a float32 copy, or in single steps. `norm_place`: QK norms follow each projection, all of them, or RoPE.
 
     Attention. `rope`: rotate_half in the input's dtype or in float32, products of halves, of pairs, or complex numbers.
@@ -44,8 +45,10 @@ class Variant:
 
     The stream. `residual_scale`: each branch is multiplied by a number before it is added; `embedding_scale`: so is the
     embedding; `branch_scale`: so is what each of several parallel branches reads. `float32_stream`: the residual is
-    kept in float32. `holds_branch`: the first sublayer's result, or its normed input too, keeps its name, and so its
-    memory, to the layer's end. `dropouts` comes from the model's own config.
+    kept in float32. `final_dropout`: the last hidden states are dropped too; `narrow_loss`: the loss takes logits in
+    their own dtype. `head_by_head`: q is scaled, and q, k and v are laid head by head first. `holds_branch`: the first
+    sublayer's result, or its normed input too, keeps its name, and so its memory, to the layer's end. `dropouts` comes
+    from the model's own config.
     """
 
     rms: Rms = "narrow"
@@ -71,6 +74,9 @@ class Variant:
     copies_groups: bool = False
     joins_rotated: bool = False
     litgpt_projection: bool = False
+    final_dropout: bool = False
+    narrow_loss: bool = False
+    head_by_head: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
@@ -88,6 +94,7 @@ _QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=
 _GRANITE = Variant(router="topk_softmax_wide", residual_scale=True, embedding_scale=True)
 _SIGMOID = Variant(router="sigmoid_float32")
 _OLMO2 = Variant(rms="wide", rope="float32", float32_tables=True)
+_T5 = Variant(rms="narrow_input", final_dropout=True, narrow_loss=True)
 _COHERE = Variant(layer_norm="steps", rope="float32", norm_place="after_projections")
 
 VARIANTS: dict[str, Variant] = {
@@ -164,6 +171,9 @@ VARIANTS: dict[str, Variant] = {
     "mamba2": Variant(float32_stream=True),
     "falcon_mamba": Variant(float32_stream=True),
     "jamba": Variant(router="softmax_narrowed"),
+    "t5": _T5,
+    "mt5": _T5,
+    "whisper": Variant(head_by_head=True, narrow_loss=True),
     "dbrx": Variant(router="softmax_narrowed", loops_over_experts=True),
 }
 

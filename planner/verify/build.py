@@ -142,7 +142,7 @@ def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
         lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         use_dora=settings.method == "dora",
-        task_type="SEQ_CLS" if settings.objective == "sequence_classification" else "CAUSAL_LM",
+        task_type=peft_task(model, settings),
     )
     adapted: nn.Module = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
     for parameter in adapted.parameters():
@@ -150,6 +150,16 @@ def add_adapters(model: nn.Module, settings: TraceSettings) -> nn.Module:
             parameter.data = parameter.data.to(getattr(torch, settings.adapter_dtype))
     adapt_as_bitsandbytes(adapted)
     return adapted
+
+
+def peft_task(model: nn.Module, settings: TraceSettings) -> str | None:
+    """Which wrapper of PEFT hands the batch on; none of them has a place for a spectrogram, so Whisper has no task."""
+    if settings.objective == "sequence_classification":
+        return "SEQ_CLS"
+    config: Any = model.config
+    if not config.is_encoder_decoder:
+        return "CAUSAL_LM"
+    return None if hasattr(config, "max_source_positions") else "SEQ_2_SEQ_LM"
 
 
 def train_last_layers(model: nn.Module, layers: int) -> None:

@@ -90,6 +90,8 @@ def cuda_attention(
     q [b, a, s, d], k and v [b, k, s, d]. Source: aten/src/ATen/native/transformers/cuda/sdp_utils.cpp.
     """
     query, key, value = (lowered(tensor) for tensor in (query, key, value))
+    if attn_mask is not None and attn_mask.is_floating_point():
+        attn_mask = lowered(attn_mask)
     grouped = query.shape[1] != key.shape[1]
     # Without enable_gqa no fused kernel broadcasts heads (sdp_utils_cpp.h, `check_batch_size_and_num_heads_dense`).
     if flash_accepts(query, key, value, attn_mask) and (enable_gqa or not grouped):

@@ -10,7 +10,7 @@ import pytest
 
 from planner.architecture.count import counted_modules, module_elements, stack_modules
 from planner.architecture.registry import read_config
-from planner.architecture.spec import ModelSpec
+from planner.architecture.spec import ModelSpec, layer_modules, reads_encoder
 from planner.catalog.models import all_models, model
 from planner.contract import Answer
 from planner.hardware import all_devices
@@ -69,6 +69,19 @@ def test_every_model_gives_an_answer(method: str) -> None:
 def played_elements(spec: ModelSpec) -> tuple[int, int, int]:
     """Elements of all tensors that a step trains, those of bare parameters among them, and the number of tensors."""
     idle = {id(module) for tower in spec.encoders if spec.task == "causal_lm" for module, _ in stack_modules(tower)}
+    idle |= {
+        id(m)
+        for run in spec.text.runs
+        if reads_encoder(run.layer) and spec.task == "causal_lm"
+        for m in layer_modules(run.layer)
+    }
+    idle |= {
+        id(m)
+        for tower in spec.encoders
+        if spec.task == "speech_seq2seq_lm"
+        for m in tower.before
+        if m.kind == "embedding"
+    }
     pairs = [(module, times) for module, times in counted_modules(spec) if id(module) not in idle]
     every = sum(times * module_elements(spec, module) for module, times in pairs)
     bare = sum(times * module.elements for module, times in pairs if module.kind == "parameter")

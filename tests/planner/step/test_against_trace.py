@@ -29,6 +29,8 @@ EXPERTS = (
     "glm4_moe_lite", "minimax_m2", "dots1", "solar_open", "exaone_moe", "ernie4_5_moe", "hunyuan_v1_moe", "granitemoe",
     "gpt_oss", "mimo_v2_flash", "lfm2_moe",
 )  # fmt: skip
+TWO_STACKS = ("t5", "mt5", "whisper", "mllama")
+"""Models of an encoder and a decoder, and one whose layers that read images are passed over."""
 RECURRENT = ("lfm2", "qwen3_next", "bamba", "granitemoehybrid")
 NO_ADAPTERS_BY_NAME = ("mamba2", "falcon_h1", "nemotron_h", "phimoe")
 """PEFT refuses "all-linear" on them; what is adapted instead is named (test_adapters.py)."""
@@ -120,6 +122,14 @@ def test_clamped_projections_keep_what_they_clamp(model_type: str, method: str) 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("model_type", TWO_STACKS)
+def test_models_of_two_stacks_agree(model_type: str, method: str, checkpointing: str) -> None:
+    assert abs(difference(model_type, method, checkpointing, 256, 4)) <= PERCENT.get(model_type, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("model_type", RECURRENT)
 def test_recurrent_models_agree(model_type: str, method: str, checkpointing: str) -> None:
     assert abs(difference(model_type, method, checkpointing, 512, 4)) <= PERCENT.get(model_type, 1.0)
@@ -156,7 +166,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "t5"])
 def test_other_runs_agree(model_type: str, run: str, checkpointing: Literal["none", "full"]) -> None:
     changes, settings = RUNS[run]
     config = reduced_config(model_type)
