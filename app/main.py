@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, estimates, health, jobs, reports, software, verifications
+from app.api import catalog, differences, estimates, health, jobs, reports, software, verifications
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.db.errors import DatabaseUnavailable
@@ -26,7 +26,7 @@ from app.problems import Problem, from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
-from app.web import accuracy, compare, pages, verification
+from app.web import accuracy, compare, differ, pages, verification
 from app.web import jobs as job_pages
 from app.web import reports as report_pages
 from app.web import software as software_page
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
-    routers = (estimates, verifications, jobs, reports, catalog, software)
+    routers = (estimates, verifications, differences, jobs, reports, catalog, software)
     for router in (module.router for module in routers):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)
@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(report_pages.router)
     application.include_router(software_page.router)
     application.include_router(accuracy.router)
+    application.include_router(differ.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     application.state.navigation = site_map(application.routes)
     _answer_errors(application)

@@ -18,8 +18,9 @@ from planner.architecture.config import ConfigError
 from planner.catalog.models import UnknownModel, model, nearest_models
 from planner.contract import Answer, EstimateRequest
 from planner.errors import PlanError
-from planner.estimate import estimate
+from planner.estimate import estimate, sha256_of, spec_of
 from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+from planner.observed import Explanation, Unreadable, explain, read
 from planner.units import gib_to_bytes
 
 if TYPE_CHECKING:
@@ -89,6 +90,24 @@ class Plans:
             text = f"the verification {_FAILURES[error.kind]}: {error}. The estimate stands without it."
             raise Problem("verification_failed", text, value=error.kind) from error
         return _with_code_warning(answer, plan.config)
+
+    def explain(self, request: EstimateRequest, observed: str) -> tuple[Plan, Explanation]:
+        """Why a run that was measured differs from the estimate, by the text that a tool printed.
+
+        Raises:
+            Problem: the request cannot be answered, or the text says nothing that is known.
+        """
+        try:
+            seen = read(observed)
+        except Unreadable as error:
+            raise Problem("unreadable_text", str(error), field="observed", value=observed, accepted=_TEXTS) from error
+        plan = self.plan(request)
+        answer = self.evaluate(plan, advice=False)  # what is wrong is refused as an estimate refuses it
+        if answer.memory is None:
+            reason = answer.reasons[0]
+            raise Problem("invalid_request", answer.summary, field=reason.field, accepted="a plan that is modelled")
+        spec = spec_of(plan.config, sha256_of(plan.config))
+        return plan, explain(plan.request, spec, self.machine(plan.request), seen)
 
     def close(self) -> None:
         """End the processes that were started."""
@@ -180,6 +199,7 @@ class Plans:
         return _with_code_warning(answer, plan.config)
 
 
+_TEXTS = "the output of nvidia-smi or torch.cuda.memory_summary(), an OutOfMemoryError's message, a trainer's log lines"
 _FAILURES: Mapping[str, str] = {
     "out_of_memory": "ran out of its memory",
     "timed_out": "took too long",

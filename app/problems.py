@@ -83,6 +83,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "nothing_trained": Kind(422, "The run trains nothing", "Train at least one layer or adapter."),
     "too_many_layers": Kind(422, "More layers than the model has", "`accepted` names how many there are."),
+    "unreadable_text": Kind(
+        422,
+        "No figure was recognised in the text",
+        "Paste what the tool printed, unchanged; `accepted` names the tools.",
+    ),
     "unknown_device": Kind(
         422, "Unknown device", "Search with `trainfit devices WORD`, or give the device's own figures as an object."
     ),
@@ -262,7 +267,10 @@ def _field(details: ErrorDetails) -> str:
 
 def _field_names() -> frozenset[str]:
     parts = {part for path in knobs_by_path() for part in path}
-    return frozenset(parts | {"model", "id", "revision", "config", "requests", "base", "title", "notes", "baseline"})
+    return frozenset(
+        parts
+        | {"model", "id", "revision", "config", "requests", "base", "title", "notes", "baseline", "request", "observed"}
+    )
 
 
 def _violation(details: ErrorDetails) -> Violation:

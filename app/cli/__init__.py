@@ -14,6 +14,7 @@ COMMANDS = {
     "check": "answer one plan: does it fit, why, and what to change",
     "verify": "answer one plan, checked against the library's own code",
     "estimate": "answer plans given as JSON or JSON Lines",
+    "differ": "say why a measured run is not what was estimated",
     "models": "search the catalogue of models",
     "devices": "search the catalogue of devices",
     "evaluate": "how far predictions are from what was measured",

@@ -37,17 +37,18 @@ def answer_text(answer: Answer, console: Console) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def _wrapped(text: str, console: Console, indent: str = "  ") -> str:
+def wrapped(text: str, console: Console, indent: str = "  ") -> str:
+    """A paragraph within the console's width, its later lines under the first."""
     return textwrap.fill(text, console.width, initial_indent=indent, subsequent_indent=" " * len(indent))
 
 
 def _verdict(answer: Answer, console: Console) -> Iterator[str]:
     mark, word, colour = _MARKS[answer.verdict]
     yield console.paint(f"{mark} {word}", colour, "bold")
-    yield console.paint(_wrapped(answer.summary, console), "bold")
+    yield console.paint(wrapped(answer.summary, console), "bold")
     if answer.verdict != "fits":
         for reason in answer.reasons:
-            yield _wrapped(reason.message, console, "  · ")
+            yield wrapped(reason.message, console, "  · ")
 
 
 def _capacity(memory: Memory, console: Console) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _moments(device: DeviceMemory, console: Console) -> Iterator[str]:
     for moment in device.moments:
         mark = "  ← highest" if moment.name == device.highest_moment else ""
         yield f"  {moment.name.replace('_', ' '):<{_LABEL_WIDTH}}{gib(moment.allocated_bytes):>12}{mark}"
-    yield _wrapped(
+    yield wrapped(
         f"The process needs {gib(beyond)} more than the highest of them: fragmentation, and what the driver and the "
         "libraries take outside the allocator.",
         console,
@@ -115,7 +116,7 @@ def _levers(answer: Answer, console: Console) -> Iterator[str]:
         if advice.makes_it_fit and answer.verdict != "fits":
             effects.append(console.paint("makes it fit", "green"))
         yield f"  · {console.paint(title, 'bold')}: {', '.join(effects)}"
-        yield _wrapped(advice.why, console, "    ")
+        yield wrapped(advice.why, console, "    ")
 
 
 def _time(answer: Answer) -> Iterator[str]:
@@ -157,26 +158,26 @@ def _evidence(answer: Answer, console: Console) -> Iterator[str]:
     """What a trace said, term by term, or why there is none."""
     for reason in answer.reasons:
         if reason.code == "not_verifiable":
-            yield _wrapped(f"not verified: {reason.message}", console, "")
+            yield wrapped(f"not verified: {reason.message}", console, "")
     if answer.evidence.tier == "estimate":
         return
     yield "Evidence"
     for note in answer.evidence.notes:
-        yield _wrapped("· " + note, console)
+        yield wrapped("· " + note, console)
     yield f"  {'':<{_LABEL_WIDTH}}{'estimate':>12}{'trace':>12}  believed"
     for row in answer.evidence.differences:
         label = TERM_LABELS.get(row.term, row.term.replace("_", " "))
         yield f"  {label:<{_LABEL_WIDTH}}{gib(row.estimate_bytes):>12}{gib(row.trace_bytes):>12}  {row.believed}"
     for why in dict.fromkeys(row.why for row in answer.evidence.differences if not row.why.startswith("they agree")):
-        yield _wrapped("· " + why, console)
+        yield wrapped("· " + why, console)
 
 
 def _assumptions(answer: Answer, console: Console) -> Iterator[str]:
     for warning in answer.warnings:
-        yield _wrapped("warning: " + warning, console, "")
+        yield wrapped("warning: " + warning, console, "")
     if answer.assumed:
         yield "Assumed, because nobody said otherwise"
-        yield _wrapped(_joined([f"{name} {plain(value)}" for name, value in answer.assumed.items()]), console)
+        yield wrapped(_joined([f"{name} {plain(value)}" for name, value in answer.assumed.items()]), console)
     yield console.paint(
         f"evidence: {answer.evidence.tier} · estimator {answer.estimator_version} · catalogue {answer.catalog_version}",
         "dim",

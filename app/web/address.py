@@ -51,6 +51,12 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Address:
 
 def query(request: EstimateRequest, config_hash: str | None = None) -> str:
     """The canonical query string of a request."""
+    pairs = pairs_of(request, config_hash)
+    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in pairs.items())
+
+
+def pairs_of(request: EstimateRequest, config_hash: str | None = None) -> dict[str, str]:
+    """The names and texts of a request's address, in its order."""
     pairs: dict[str, str] = {"v": str(SCHEMA_VERSION)}
     if request.model.id is not None:
         pairs["model"] = request.model.id
@@ -59,7 +65,7 @@ def query(request: EstimateRequest, config_hash: str | None = None) -> str:
     if request.model.revision is not None:
         pairs["revision"] = request.model.revision
     pairs.update(flatten(request))
-    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in pairs.items())
+    return pairs
 
 
 def carried(queries: Iterable[str]) -> str:

@@ -129,7 +129,7 @@ def _submit(request: Request, typed: dict[str, str], uploaded: str, compared_wit
         elif "model" in values:
             values.pop("config", None)
         asked = address.parse(values.items())
-        config = _pasted(pasted) if pasted else _stored(request, asked)
+        config = _pasted(pasted) if pasted else stored(request, asked)
         plan, _ = _evaluated(request, asked, config)
         digest = _store(request).put(config) if config is not None else None
     except Problem as problem:
@@ -156,7 +156,8 @@ def _store(request: Request) -> ConfigStore:
     return request.app.state.configs
 
 
-def _stored(request: Request, asked: address.Address) -> dict[str, Any] | None:
+def stored(request: Request, asked: address.Address) -> dict[str, Any] | None:
+    """The pasted configuration that an address names by its hash."""
     return _store(request).get(asked.config_hash) if asked.config_hash else None
 
 
@@ -196,7 +197,7 @@ def plan_at(request: Request, pairs: Iterable[tuple[str, str]]) -> tuple[Plan, s
         Problem: they mean none.
     """
     asked = address.parse(pairs)
-    return _planned(request, asked, _stored(request, asked)), asked.config_hash
+    return _planned(request, asked, stored(request, asked)), asked.config_hash
 
 
 @router.get("/plan")
@@ -214,7 +215,7 @@ def plan_page(request: Request) -> Response:
 
 def _result(request: Request) -> Result:
     asked = address.parse(request.query_params.multi_items())
-    config = _stored(request, asked)
+    config = stored(request, asked)
     plan, answer = _evaluated(request, asked, config, advice=True)
     return result_for(request, plan, answer, asked.config_hash)
 

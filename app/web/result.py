@@ -61,6 +61,7 @@ class Result:
 
     answer: Answer
     query: str
+    pairs: Mapping[str, str]
     edit: str
     compare: str
     carried: str
@@ -91,6 +92,7 @@ def result_of(answer: Answer, *, config_hash: str | None, model_name: str, devic
     return Result(
         answer=answer,
         query=query,
+        pairs=address.pairs_of(answer.request, config_hash),
         edit=f"/?{query}",
         compare=address.comparison([query]),
         carried=address.carried([query]),
@@ -106,14 +108,21 @@ def result_of(answer: Answer, *, config_hash: str | None, model_name: str, devic
 
 
 def _lever(request: EstimateRequest, advice: Advice, config_hash: str | None) -> Lever | None:
+    href = changed_address(request, advice.change, config_hash)
+    if href is None:
+        return None
+    here, there = address.query(request, config_hash), href.removeprefix("/plan?")
+    return Lever(advice, href, address.comparison([here, there]))
+
+
+def changed_address(request: EstimateRequest, change: Mapping[str, Any], config_hash: str | None) -> str | None:
     """The address of a changed plan; a change that is no plan (it cannot be) has none."""
     try:
-        changed = EstimateRequest.model_validate(merge_patch(request.model_dump(mode="json"), advice.change))
+        changed = EstimateRequest.model_validate(merge_patch(request.model_dump(mode="json"), change))
     except ValidationError:
         return None
     kept = config_hash if changed.model.config is not None else None
-    query, there = address.query(request, config_hash), address.query(changed, kept)
-    return Lever(advice, f"/plan?{there}", address.comparison([query, there]))
+    return f"/plan?{address.query(changed, kept)}"
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

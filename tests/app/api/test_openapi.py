@@ -20,6 +20,7 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/api/v1/estimates",
         "/api/v1/estimates/batch",
         "/api/v1/verifications",
+        "/api/v1/differences",
         "/api/v1/reports",
         "/api/v1/reports/{report_id}",
         "/api/v1/models",
