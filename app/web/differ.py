@@ -69,14 +69,14 @@ def _answer(request: Request, typed: Mapping[str, str]) -> HTMLResponse:
         return _page(request, typed, problem=Problem("unreadable_text", "no text was sent", field="observed"))
     except Problem as problem:
         return _page(request, typed, problem=problem)
-    shown = {"explanation": explanation, "rows": list(_rows(explanation))}
     guesses = [
         Guess(suspect.title, href, suspect.predicted_bytes, suspect.remaining_bytes)
         for suspect in explanation.suspects
         if (href := changed_address(plan.request, suspect.change, asked.config_hash)) is not None
     ]
     query = address.query(plan.request, asked.config_hash)
-    return _page(request, typed, **shown, guesses=guesses, plan_href=f"/plan?{query}")
+    rows = list(_rows(explanation))
+    return _page(request, typed, explanation=explanation, rows=rows, guesses=guesses, plan_href=f"/plan?{query}")
 
 
 def _rows(explanation: Explanation) -> Iterator[Row]:
