@@ -13,7 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.api import catalog, differences, estimates, health, jobs, reports, software, verifications
+from app.api import (
+    catalog,
+    differences,
+    estimates,
+    health,
+    jobs,
+    offers,
+    reports,
+    searches,
+    software,
+    verifications,
+)
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.db.errors import DatabaseUnavailable
@@ -67,7 +78,9 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
-    routers = (estimates, verifications, differences, jobs, reports, catalog, software)
+    routers = (
+        estimates, searches, verifications, differences, jobs, reports, catalog, offers, software,
+    )  # fmt: skip
     for router in (module.router for module in routers):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
     application.include_router(pages.router)

@@ -12,7 +12,11 @@ from starlette.requests import Request
 
 from app.problems import Problem
 
-PACES: Final[Mapping[str, tuple[int, float]]] = {"verifications": (10, 60.0), "reports": (30, 3600.0)}
+PACES: Final[Mapping[str, tuple[int, float]]] = {
+    "verifications": (10, 60.0),
+    "reports": (30, 3600.0),
+    "searches": (20, 60.0),
+}
 """what is costly -> how often one address may ask for it, in how many seconds"""
 KEPT_ADDRESSES: Final = 4096
 

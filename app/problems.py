@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from app.knobs import knobs_by_path
 from planner.contract import EstimateRequest
+from planner.search.contract import Constraints, SearchRequest
 
 MEDIA_TYPE = "application/problem+json"
 _SHOWN_CHARACTERS = 80
@@ -52,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown_model": Kind(
         404, "Unknown model", "Search the catalogue with `trainfit models WORD`, or paste the model's config.json."
     ),
+    "unknown_offer": Kind(404, "Unknown offer", "Search with `trainfit offers WORD`, or see /offers."),
     "unknown_report": Kind(404, "No such report", "The list at /reports has those that are kept here."),
     "unknown_job": Kind(404, "Unknown job", "GET /api/v1/jobs lists them."),
     "unknown_plan": Kind(
@@ -62,6 +64,9 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_media_type": Kind(415, "Not JSON by its Content-Type", "Send Content-Type: application/json."),
     "invalid_request": Kind(
         422, "The request breaks the contract", "`field` says where and `accepted` says what fits."
+    ),
+    "invalid_search": Kind(
+        422, "The space cannot be searched", "`field` says what is wrong with it, `accepted` what is searched at once."
     ),
     "invalid_config": Kind(422, "The config.json cannot be used", "`field` names the value; correct it there."),
     "contradicts_framework": Kind(
@@ -265,12 +270,14 @@ def _field(details: ErrorDetails) -> str:
     return ".".join(_path(details)) or "body"
 
 
+_OTHER_NAMES = frozenset(
+    {"model", "id", "revision", "config", "requests", "title", "notes", "baseline", "request", "observed"}
+)
+
+
 def _field_names() -> frozenset[str]:
     parts = {part for path in knobs_by_path() for part in path}
-    return frozenset(
-        parts
-        | {"model", "id", "revision", "config", "requests", "base", "title", "notes", "baseline", "request", "observed"}
-    )
+    return frozenset(parts | _OTHER_NAMES | set(SearchRequest.model_fields) | set(Constraints.model_fields))
 
 
 def _violation(details: ErrorDetails) -> Violation:

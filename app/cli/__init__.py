@@ -12,11 +12,13 @@ from app.cli.console import Console
 
 COMMANDS = {
     "check": "answer one plan: does it fit, why, and what to change",
+    "search": "free what may change, and see which plans are best",
     "verify": "answer one plan, checked against the library's own code",
     "estimate": "answer plans given as JSON or JSON Lines",
     "differ": "say why a measured run is not what was estimated",
     "models": "search the catalogue of models",
     "devices": "search the catalogue of devices",
+    "offers": "search the machines for rent and the free ones",
     "evaluate": "how far predictions are from what was measured",
     "measurements": "the measured runs that predictions are held against",
     "doctor": "what trainfit sees of this machine and its software",

@@ -241,9 +241,9 @@ def _gather(
     machine = float(plan.machine.memory_total_bytes) * plan.machine.logical_devices
     changes = _changes(state, category, batch, sequence, rank if plan.rules.has_adapters else None)
     questions: dict[str, tuple[NDArray[Any], ...]] = {
-        "fastest": (seconds, memory),
-        "least_memory": (memory, seconds),
-        "smallest_change": (changes, -quality, seconds),
+        "fastest": (seconds, dollars, memory),
+        "least_memory": (memory, seconds, dollars),
+        "smallest_change": (changes, sequence < (state.base.get(SEQUENCE) or 0), -quality, seconds),
     }
     if BATCH in state.space.sizes:
         questions["largest_batch"] = (-batch, -sequence, -quality, seconds)

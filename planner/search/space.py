@@ -19,8 +19,8 @@ from planner.hardware import all_devices
 from planner.plan import FRAMEWORKS
 from planner.search.contract import SearchRequest
 
-MAXIMUM_CATEGORIES: Final = 8_192
-MAXIMUM_PLANS: Final = 2_000_000
+MAXIMUM_CATEGORIES: Final = 4_096
+MAXIMUM_PLANS: Final = 1_000_000
 BATCH, SEQUENCE, RANK = "run.micro_batch_size", "run.sequence_length", "run.lora.rank"
 SIZES: Final = (BATCH, SEQUENCE, RANK)
 """The paths that are searched as arrays; every other path is a category."""

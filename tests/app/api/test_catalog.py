@@ -10,7 +10,7 @@ def test_models_are_searched(client: TestClient) -> None:
     assert body["next"] is None
 
 
-@pytest.mark.parametrize("kind", ["models", "devices"])
+@pytest.mark.parametrize("kind", ["models", "devices", "offers"])
 def test_pages_follow_each_other_without_gap(client: TestClient, kind: str) -> None:
     seen: list[str] = []
     cursor: str | None = None
@@ -23,7 +23,7 @@ def test_pages_follow_each_other_without_gap(client: TestClient, kind: str) -> N
     assert len(seen) == len(set(seen)) > 150
 
 
-@pytest.mark.parametrize("kind", ["models", "devices"])
+@pytest.mark.parametrize("kind", ["models", "devices", "offers"])
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "cursor=nowhere", "q=" + "x" * 201])
 def test_bad_parameters_are_problems(client: TestClient, kind: str, query: str) -> None:
     answer = client.get(f"/api/v1/{kind}?{query}")
