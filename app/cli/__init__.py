@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "answer one plan, checked against the library's own code",
     "estimate": "answer plans given as JSON or JSON Lines",
     "differ": "say why a measured run is not what was estimated",
+    "report": "keep comparisons of plans: create, list, show, export, delete",
     "models": "search the catalogue of models",
     "devices": "search the catalogue of devices",
     "offers": "search the machines for rent and the free ones",

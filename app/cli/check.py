@@ -109,7 +109,7 @@ def request_of(arguments: argparse.Namespace, console: Console) -> EstimateReque
     """
     flat = {knob.name: value for knob in knobs() if (value := getattr(arguments, knob.name)) is not None}
     _say_what_was_understood(flat, console)
-    values = _merged(_plan(arguments.model, console), unflatten(flat))
+    values = _merged(plan_of(arguments.model, console), unflatten(flat))
     if arguments.revision is not None:
         values["model"] = {**values["model"], "revision": arguments.revision}
     return parse_request(values)
@@ -133,8 +133,8 @@ def _merged(plan: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _plan(model: str, console: Console) -> dict[str, Any]:
-    """The plan that the first argument means."""
+def plan_of(model: str, console: Console) -> dict[str, Any]:
+    """The plan that a name means: a file, standard input, or a model."""
     if model == "-":
         return _plan_of(console.source.read(MAXIMUM_FILE_BYTES + 1), "standard input", is_yaml=False)
     path = Path(model)

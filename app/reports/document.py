@@ -64,7 +64,7 @@ class _Outside(_Given):
 
     title: Title = ""
     notes: Notes = ""
-    requests: list[Any] = Field(min_length=MINIMUM_PLANS, max_length=MAXIMUM_PLANS)
+    requests: list[Any]
     baseline: int = Field(default=0, ge=0, lt=MAXIMUM_PLANS, strict=True)
 
 
@@ -139,6 +139,7 @@ def parse_report(values: Any) -> ReportRequest:
         Problem: a field breaks the contract, and which, in which plan.
     """
     outside = _validated(_Outside, values)
+    check_count(len(outside.requests), "requests")
     requests = [in_plan(index, parse_request, given) for index, given in enumerate(outside.requests)]
     check_baseline(outside.baseline, len(requests))
     return ReportRequest(title=outside.title, notes=outside.notes, requests=requests, baseline=outside.baseline)
@@ -158,6 +159,22 @@ def _validated(kind: type[_Document], values: Any) -> _Document:
         return kind.model_validate(values)
     except ValidationError as error:
         raise from_validation(error) from error
+
+
+def check_count(count: int, field: str) -> None:
+    """Refuse too few or too many plans.
+
+    Raises:
+        Problem: there are too few or too many.
+    """
+    if not MINIMUM_PLANS <= count <= MAXIMUM_PLANS:
+        raise Problem(
+            "invalid_request",
+            f"{count} {'plan is' if count == 1 else 'plans are'} no comparison of {MINIMUM_PLANS} to {MAXIMUM_PLANS}",
+            field=field,
+            value=count,
+            accepted=f"{MINIMUM_PLANS} to {MAXIMUM_PLANS} plans",
+        )
 
 
 def check_baseline(baseline: int, count: int) -> None:

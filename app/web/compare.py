@@ -15,7 +15,15 @@ from app import machines
 from app.api.reports import reports_of
 from app.problems import Problem
 from app.reports.comparison import Comparison
-from app.reports.document import LETTERS, MAXIMUM_NOTES, MAXIMUM_PLANS, MAXIMUM_TITLE, MINIMUM_PLANS, in_plan
+from app.reports.document import (
+    LETTERS,
+    MAXIMUM_NOTES,
+    MAXIMUM_PLANS,
+    MAXIMUM_TITLE,
+    MINIMUM_PLANS,
+    check_count,
+    in_plan,
+)
 from app.reports.service import Answered, title_of
 from app.web import address, form, pages
 from app.web.charts import TERM_LABELS
@@ -262,7 +270,7 @@ def _submit(request: Request, typed: Mapping[str, str], queries: list[str], chos
     try:
         base = _base(typed, queries)
         wanted = list(dict.fromkeys([*queries, *(_on(base, machine) for machine in picked)]))
-        check_count(len(wanted))
+        check_count(len(wanted), "machine")
         _, canonical = answered_plans(request, wanted)
     except Problem as problem:
         filled = form.with_problem(typed, problem)
@@ -290,29 +298,13 @@ def _on(base: Iterable[tuple[str, str]], machine: str) -> str:
     return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in [*kept, *on])
 
 
-def check_count(count: int) -> None:
-    """Refuse too few or too many plans.
-
-    Raises:
-        Problem: there are too few or too many.
-    """
-    if not MINIMUM_PLANS <= count <= MAXIMUM_PLANS:
-        raise Problem(
-            "invalid_request",
-            f"{count} {'plan is' if count == 1 else 'plans are'} no comparison" if count < 2 else "too many plans",
-            field="machine",
-            value=count,
-            accepted=f"{MINIMUM_PLANS} to {MAXIMUM_PLANS} plans side by side",
-        )
-
-
 def answered_plans(request: Request, queries: Sequence[str]) -> tuple[list[Answered], list[str]]:
     """The plans of query strings with their answers, and the canonical queries.
 
     Raises:
         Problem: there are too few or too many, or one cannot be answered.
     """
-    check_count(len(queries))
+    check_count(len(queries), "machine")
     found = [
         in_plan(position, lambda query: pages.plan_at(request, parse_qsl(query)), query)
         for position, query in enumerate(queries)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.reports.comparison import Comparison, Row, compare, summary_of
+from planner.contract import Answer, EstimateRequest
+from planner.hardware import resolve_machine
+from tests.app.fakes import fake_estimate
+
+
+def answer(device: str = "nvidia-rtx-4090-24gb", model_type: str = "llama", **run: Any) -> Answer:
+    request = EstimateRequest.model_validate({"model": {"id": "a/b"}, "machine": {"device": device}, "run": run})
+    machine = resolve_machine(request.machine)
+    return fake_estimate(request, config={"model_type": model_type}, machine=machine)
+
+
+def comparison(*answers: Answer, baseline: int = 0) -> Comparison:
+    plans = [(summary_of(item, "a/b", str(item.request.machine.device)), item) for item in answers]
+    return compare(plans, baseline)
+
+
+def row(found: Comparison, key: str) -> Row:
+    return next(row for group in found.groups for row in group.rows if row.key == key)
+
+
+def test_differences_are_held_against_the_baseline() -> None:
+    found = comparison(answer(method="full"), answer(method="qlora"), answer(method="lora"), baseline=1)
+    needed = row(found, "required")
+    assert [(item.letter, item.text) for item in needed.differences] == [("A", "+90.0 GiB")]
+    assert [cell.text for cell in needed.cells] == ["103.9 GiB", "13.9 GiB", "13.9 GiB"]
+    assert row(found, "verdict").differences[0].text == "Does not fit"
+
+
+def test_the_baseline_can_be_another() -> None:
+    found = comparison(answer(method="full"), answer(method="qlora"), baseline=0)
+    assert [(item.letter, item.text) for item in row(found, "required").differences] == [("B", "−90.0 GiB")]
+
+
+def test_best_is_the_best_of_those_that_can_run() -> None:
+    small, big = answer("nvidia-rtx-4090-24gb"), answer("nvidia-a100-sxm-80gb")
+    impossible = answer("nvidia-h100-nvl-94gb", method="full")
+    spare = row(comparison(impossible, small, big), "headroom")
+    assert [cell.is_best for cell in spare.cells] == [False, False, True]
+
+
+def test_nothing_is_best_where_all_show_the_same_or_only_one_can_run() -> None:
+    alike = comparison(answer(), answer(micro_batch_size=2))
+    assert not any(cell.is_best for group in alike.groups for row in group.rows for cell in row.cells)
+    alone = comparison(answer(), answer(method="full"))
+    assert not any(cell.is_best for group in alone.groups for row in group.rows for cell in row.cells)
+
+
+def test_only_differences_leaves_out_what_is_alike() -> None:
+    found = comparison(answer(), answer(micro_batch_size=2))
+    keys = {row.key for group in found.only_differences() for row in group.rows}
+    assert keys == {"run.micro_batch_size"}
+
+
+def test_what_nobody_said_is_marked_as_assumed() -> None:
+    found = comparison(answer(sequence_length=4096), answer())
+    assert [(cell.text, cell.note) for cell in row(found, "run.sequence_length").cells] == [
+        ("2,048", "assumed"),  # the made-up engine always assumes it
+        ("2,048", "assumed"),
+    ]
+    assert [cell.note for cell in row(found, "run.optimizer").cells] == ["assumed", "assumed"]
+
+
+def test_plans_are_called_by_what_sets_them_apart() -> None:
+    def named(*answers: Answer) -> list[str]:
+        return [plan.name for plan in comparison(*answers).plans]
+
+    assert named(answer(), answer("nvidia-t4-16gb")) == ["nvidia-rtx-4090-24gb", "nvidia-t4-16gb"]
+    assert named(answer(method="full"), answer(method="qlora")) == ["Full", "QLoRA"]
+    assert named(answer(micro_batch_size=1), answer(micro_batch_size=4)) == ["micro-batch 1", "micro-batch 4"]
+    assert named(answer(), answer()) == ["nvidia-rtx-4090-24gb", "nvidia-rtx-4090-24gb"]
+
+
+def test_all_bars_have_one_scale() -> None:
+    found = comparison(answer("nvidia-t4-16gb"), answer("nvidia-a100-sxm-80gb"))
+    small, big = found.bars
+    assert small is not None
+    assert big is not None
+    assert small.ticks == big.ticks
+    assert small.required_x == pytest.approx(big.required_x)
+    assert small.total_x < big.total_x <= 100
+
+
+def test_a_plan_that_is_not_modelled_stands_beside_the_others() -> None:
+    found = comparison(answer(), answer(model_type="martian"))
+    assert found.bars[1] is None
+    assert [cell.text for cell in row(found, "required").cells] == ["13.9 GiB", "—"]
+    assert row(found, "required").differences[0].text == "—"
+
+
+def test_plans_without_any_numbers_have_no_rows_for_them() -> None:
+    found = comparison(answer(model_type="martian"), answer(model_type="martian"))
+    assert "Time and money" not in {group.label for group in found.groups}
