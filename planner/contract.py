@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 Dtype = Literal["float32", "bfloat16", "float16", "float8"]
 Method = Literal["full", "lora", "qlora", "dora", "freeze"]
 Objective = Literal["causal_lm", "sequence_classification"]
-Framework = Literal["transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed"]
+Framework = Literal["transformers", "trl", "axolotl", "llama_factory", "torchtune", "torchtitan", "litgpt", "deepspeed"]
 Optimizer = Literal[
     "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "sgd", "sgd_momentum", "lion", "muon"
 ]

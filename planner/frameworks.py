@@ -61,6 +61,22 @@ def _cut(fused: Module, parts: dict[str, int]) -> list[Module]:
     ]
 
 
+TRAINER_WITH_AUTOCAST = frozenset({"axolotl", "llama_factory"})
+"""They run transformers' Trainer and set `bf16` (or `fp16`) in each of their recipes, so that accelerate wraps the
+forward pass in torch.autocast (accelerator.py, `prepare_model`) also where the weights are in 16 bit. Sources: axolotl
+core/builders/base.py, `_configure_precision_settings`; LLaMA-Factory examples/train_lora and hparams/parser.py."""
+
+
+def step_of(framework: str) -> str:
+    """Whose training step a framework runs: its own, or transformers'."""
+    return "transformers" if framework in TRAINER_WITH_AUTOCAST else framework
+
+
+def autocasts_always(framework: str) -> bool:
+    """Whether the step runs under torch.autocast whatever the dtype of the weights."""
+    return framework in TRAINER_WITH_AUTOCAST
+
+
 def adapter_dtype(framework: str, method: str, weights_dtype: str) -> str:
     """The dtype that adapters get when nobody says.
 

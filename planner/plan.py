@@ -10,14 +10,14 @@ import numpy as np
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, EveryNth, LoraSettings, QuantizationSettings, RunRequest
 from planner.errors import NotModelledError, PlanError
-from planner.frameworks import adapted_names, adapter_dtype, as_built_by
+from planner.frameworks import adapted_names, adapter_dtype, as_built_by, autocasts_always, step_of
 from planner.hardware import DeviceProfile, Machine
 from planner.step.adapters import typical_targets, with_targets
 from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Quantity
 from planner.support import Needs, attention_kernel
 
-FRAMEWORKS = ("transformers", "trl", "torchtune", "torchtitan", "litgpt", "deepspeed")
+FRAMEWORKS = ("transformers", "trl", "axolotl", "llama_factory", "torchtune", "torchtitan", "litgpt", "deepspeed")
 TYPICAL_SEQUENCE = 2048
 ADAPTED = frozenset({"lora", "qlora", "dora"})
 FIXED_DEFAULTS = ("framework", "objective", "allocator")
@@ -29,12 +29,16 @@ QUANTISED_STORES = {"float8", "mxfp4", "int4", "int8", None}
 
 # What each framework does when it is not told otherwise, where that differs from the common defaults.
 # transformers: TrainingArguments.gradient_checkpointing is False; peft's prepare_model_for_kbit_training, which its
-# quantisation guide calls for qlora, turns it on. trl: SFTConfig turns gradient_checkpointing on. torchtune: the
+# quantisation guide calls for qlora, turns it on. trl: SFTConfig turns gradient_checkpointing on. axolotl leaves
+# it off (utils/schemas/config.py); LLaMA-Factory turns it on unless disable_gradient_checkpointing says otherwise
+# (hparams/model_args.py). torchtune: the
 # published single-device recipes set enable_activation_checkpointing and CEWithChunkedOutputLoss. torchtitan:
 # activation_checkpoint.mode is "selective" with option "op".
 FRAMEWORK_DEFAULTS: dict[str, dict[str, str]] = {
     "transformers": {"activation_checkpointing": "none", "loss": "full_logits"},
     "trl": {"activation_checkpointing": "full", "loss": "full_logits"},
+    "axolotl": {"activation_checkpointing": "none", "loss": "full_logits"},
+    "llama_factory": {"activation_checkpointing": "full", "loss": "full_logits"},
     "torchtune": {"activation_checkpointing": "full", "loss": "chunked"},
     "torchtitan": {"activation_checkpointing": "selective_op", "loss": "full_logits"},
     "litgpt": {"activation_checkpointing": "none", "loss": "full_logits"},
@@ -229,7 +233,8 @@ def _rules(
         checkpoint_every=every,
         loss=filler.take("loss", run.loss, defaults["loss"]),
         loss_chunks=run.loss_chunks,
-        framework=run.framework,
+        framework=step_of(run.framework),
+        trainer_autocast=autocasts_always(run.framework),
         trainable_layers=_trainable_layers(run, method, spec, filler),
         objective=run.objective,
         num_labels=run.num_labels,
@@ -297,7 +302,8 @@ def _gathered_dtype(run: RunRequest, weights: str, compute: str) -> str:
     FullyShardedDataParallelPlugin.set_mixed_precision). Lightning's bf16-mixed, DeepSpeed and a single device gather
     or keep the parameters as they are stored.
     """
-    mixed = run.framework in {"torchtitan", "torchtune", "transformers", "trl"} and run.parallelism.zero_stage == 3
+    gathers = step_of(run.framework) in {"torchtitan", "torchtune", "transformers", "trl"}
+    mixed = gathers and run.parallelism.zero_stage == 3
     return compute if mixed else weights
 
 

@@ -208,12 +208,8 @@ def _line(dimension: str, value: str, quantity: str, residuals: Sequence[Residua
 
 
 def is_inside(one: Residual) -> bool:
-    """Whether the measured value lies in the interval around the prediction.
-
-    A peak whose kind nobody named is held against the interval of what a run requires.
-    """
-    quantity, group = one.group
-    factors = factors_of(REQUIRED if quantity == "unknown" else quantity, group)
+    """Whether the measured value lies in the interval around the prediction."""
+    factors = factors_of(*one.group)
     return factors.low <= SCALE * one.ratio <= factors.high
 
 

@@ -1,7 +1,7 @@
 """Residuals, measured over predicted, by group, and the intervals that are taken from them.
 
-The method (docs/adr, intervals): a group is a kind of quantity on a class of devices. Its interval runs from the 5 % to
-the 95 % quantile of its residuals, each from the wider of two weightings: all rows alike, and every publisher alike, so
+The method (docs/adr, intervals): a group is a kind of quantity on a class of devices. Its interval is the shortest that
+holds nine tenths of its residuals, the wider end of two weightings each: all rows alike, and every publisher alike, so
 that neither one long table nor one odd page decides. A group with fewer than 20 rows, or whose rows are all of one
 device and concern time, is not fitted: it takes the widest of the fitted ones. How well that holds is tested on what
 was left out: each publisher's rows against the interval of the others' (see `held_out`).
@@ -19,10 +19,10 @@ from planner.accuracy.prediction import Prediction
 from planner.interval import FITTED, REQUIRED, SCALE, STEP_TIME, UNCALIBRATED
 
 SHARE: Final = 0.90
-LOWEST_SHARE, HIGHEST_SHARE = (1 - SHARE) / 2, (1 + SHARE) / 2
 FEWEST_ROWS: Final = 20
-DEVICE_BYTES: Final = {"reserved": REQUIRED, "process": REQUIRED, "resident": REQUIRED}
-"""Peaks that say what a device must give: they are pooled for the interval of what a run requires."""
+DEVICE_BYTES: Final = dict.fromkeys(("reserved", "process", "resident", "unknown"), REQUIRED)
+"""Peaks that say what a device must give: they are pooled for the interval of what a run requires. What people print
+without naming its kind is one of them."""
 Key = TypeVar("Key")
 
 
@@ -63,28 +63,39 @@ def faithful(residuals: Iterable[Residual]) -> list[Residual]:
     return [one for one in residuals if one.prediction.run.is_faithful]
 
 
-def quantile(values: Sequence[float], share: float, weights: Sequence[float] | None = None) -> float:
-    """The smallest value that holds at least this share of the weight, all values alike without weights."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    heavy = [1.0] * len(values) if weights is None else list(weights)
-    needed, reached = share * math.fsum(heavy), 0.0
-    for index in order:
-        reached += heavy[index]
-        if reached >= needed - 1e-9:
-            return values[index]
-    return values[order[-1]]
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of all values do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
 
 
 def limits(residuals: Sequence[Residual]) -> tuple[float, float]:
-    """The two quantiles of the residuals, the wider of both weightings."""
+    """The shortest interval with nine tenths of the residuals, the wider end of both weightings each."""
     ratios = [one.ratio for one in residuals]
     counts: dict[str, int] = defaultdict(int)
     for one in residuals:
         counts[one.prediction.run.publisher] += 1
     weights = [1 / counts[one.prediction.run.publisher] for one in residuals]
-    low = min(-quantile([-r for r in ratios], HIGHEST_SHARE, w) for w in (None, weights))
-    high = max(quantile(ratios, HIGHEST_SHARE, w) for w in (None, weights))
-    return low, high
+    lows, highs = zip(*(shortest(ratios, each, SHARE) for each in ([1.0] * len(ratios), weights)), strict=True)
+    return min(lows), max(highs)
+
+
+def shortest(ratios: Sequence[float], weights: Sequence[float], share: float) -> tuple[float, float]:
+    """The shortest interval that holds this share of the weight, measured as a factor from end to end.
+
+    Residuals have one long tail. Equal tails would put one end beyond the tail's few rows and waste the other.
+    """
+    order = sorted(range(len(ratios)), key=ratios.__getitem__)
+    needed, best = share * math.fsum(weights) - 1e-9, (ratios[order[0]], ratios[order[-1]])
+    held, first = 0.0, 0
+    for last in order:
+        held += weights[last]
+        while held - weights[order[first]] >= needed:
+            held -= weights[order[first]]
+            first += 1
+        low, high = ratios[order[first]], ratios[last]
+        if held >= needed and high / low < best[1] / best[0]:
+            best = (low, high)
+    return best
 
 
 def is_fitted(residuals: Sequence[Residual]) -> bool:

@@ -147,11 +147,17 @@ def _int8_working(rules: StepRules, module: Module, rows: Size) -> tuple[Storage
 
 
 def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) -> Value:
-    """base + B(A(dropout(x))) * scaling, as peft/tuners/lora/layer.py Linear.forward: x is cast to A's dtype first."""
+    """base + B(A(dropout(x))) * scaling, as peft/tuners/lora/layer.py Linear.forward: x is cast to A's dtype first.
+
+    Under autocast the products run in the compute dtype all the same, so that the cast goes back; over a quantised base
+    it is not even made (peft/tuners/lora/bnb.py, `requires_conversion`).
+    """
     tape, rules = player.tape, player.rules
-    width = rules.adapter_width
-    copy = tape.cast(x, width, "adapter's copy of its input")
+    direct = rules.autocasts_adapters and rules.quantises(module)
+    copy = x if direct else tape.cast(x, rules.adapter_width, "adapter's copy of its input")
     source = player.dropout(copy) if rules.dropout else copy
+    if rules.autocasts_adapters:
+        source = tape.cast(source, rules.compute_width, "autocast of the adapter's input")
     low = low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     if rules.method == "dora":
         _dora_norm(player, module)
@@ -193,18 +199,30 @@ def _dora_result(player: Player, base: Value, high: Value) -> Value:
     return tape.add("DoRA result", first, scaled)
 
 
+def _adapter_copy(player: Player, weight: Size, gradient: StorageClass) -> Value:
+    """Autocast's copy of an adapter matrix; its gradient is cast to the adapter's dtype by a node of its own."""
+    tape = player.tape
+    copy = tape.value("autocast copy of an adapter", weight, player.rules.compute_width, True)
+    kind = tape.storages[copy.storage]
+    tape.storages[copy.storage] = StorageClass(kind.what, kind.bytes, "temporaries")
+    tape.record("autocast", copy, reads=(), weight_gradient=(gradient,))
+    return copy
+
+
 def low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) -> Value:
-    """x times a trained adapter matrix; `weight` counts its elements."""
-    tape, width = player.tape, player.rules.adapter_width
+    """x times a trained adapter matrix, or autocast's copy of it; `weight` counts its elements."""
+    tape, rules = player.tape, player.rules
+    width = rules.compute_width if rules.autocasts_adapters else rules.adapter_width
+    gradient = StorageClass("gradient of adapters", weight * rules.adapter_width, "gradients")
+    copies = (_adapter_copy(player, weight, gradient),) if rules.autocasts_adapters else ()
     out = tape.value("adapter activations", elements, width, True)
-    gradient = StorageClass("gradient of adapters", weight * width, "gradients")
     tape.record(
         name,
         out,
-        reads=(x,),
-        saves=(x,),
-        gradients=((x, True),),
-        weight_gradient=(gradient,),
+        reads=(x, *copies),
+        saves=(x, *copies),
+        gradients=((x, True), *((copy, True) for copy in copies)),
+        weight_gradient=() if copies else (gradient,),
         saves_parameter=True,
         keep_recomputed=True,
     )

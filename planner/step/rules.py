@@ -21,7 +21,9 @@ class StepRules:
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
     but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each
     gradient as soon as it has been used. `checkpoint_every` is 0 for none and 1 for every layer. `accumulate` is True
-    when gradients of an earlier micro-batch exist. `on_processor` is True on the CPU, whose kernels keep other tensors.
+    when gradients of an earlier micro-batch exist. `trainer_autocast` is True where the trainer turns torch.autocast on
+    although the weights have the compute dtype already, which adapters of a wider dtype notice. `on_processor` is
+    True on the CPU, whose kernels keep other tensors.
     """
 
     method: Literal["full", "lora", "qlora", "dora", "freeze"]
@@ -46,6 +48,7 @@ class StepRules:
     objective: str = "causal_lm"
     num_labels: int = 2
     optimizer_in_backward: bool = False
+    trainer_autocast: bool = False
     on_processor: bool = False
     stored_dtype: str | None = None
 
@@ -87,6 +90,12 @@ class StepRules:
     def autocast(self) -> bool:
         """Whether matrix products run in another dtype than the stored weights (torch.autocast)."""
         return self.weights_dtype != self.compute_dtype
+
+    @property
+    def autocasts_adapters(self) -> bool:
+        """Whether autocast runs the adapters' products in a narrower dtype than the adapters have."""
+        under_autocast = self.autocast or self.trainer_autocast
+        return under_autocast and self.method != "dora" and self.adapter_width > self.compute_width
 
     @property
     def trains_base(self) -> bool:

@@ -92,6 +92,7 @@ def run_settings(plan: Plan, run: RunRequest) -> TraceSettings:
         activation_checkpointing=cast(Checkpointing, rules.checkpointing),
         checkpoint_every=max(1, rules.checkpoint_every),
         loss=rules.loss,
+        trainer_autocast=rules.trainer_autocast,
         loss_chunks=rules.loss_chunks,
         objective=cast(Objective, rules.objective),
         num_labels=rules.num_labels,

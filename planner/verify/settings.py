@@ -69,6 +69,7 @@ class TraceSettings:
     fused_attention: bool = True
     library_scratch: bool = True
     experts_implementation: ExpertsImplementation | None = None
+    trainer_autocast: bool = False
 
     @property
     def tokens(self) -> int:
@@ -77,5 +78,8 @@ class TraceSettings:
 
     @property
     def autocast(self) -> bool:
-        """The Trainer turns autocast on when it is told to compute in another dtype than the weights are kept in."""
-        return self.compute_dtype != self.weights_dtype
+        """The Trainer turns autocast on when it is told to compute in another dtype than the weights are kept in.
+
+        Some trainers tell it always (`trainer_autocast`).
+        """
+        return self.trainer_autocast or self.compute_dtype != self.weights_dtype

@@ -24,6 +24,20 @@ def test_adapters_get_the_dtype_that_the_framework_gives_them(framework: str, me
         assert given.assumed["run.lora.adapter_dtype"] == dtype
 
 
+@pytest.mark.parametrize("framework", ["axolotl", "llama_factory"])
+def test_trainers_with_autocast_keep_no_wide_copy_of_a_quantised_layers_input(framework: str) -> None:
+    common: dict[str, Any] = {"method": "qlora", "activation_checkpointing": "none", "loss": "fused_linear"}
+    theirs, plain = ask(LLAMA_8B, framework=framework, **common), ask(LLAMA_8B, framework="transformers", **common)
+    assert theirs.memory is not None
+    assert not any("adapter's copy" in row.what for row in theirs.memory.device.ledger)
+    assert terms(theirs)["adapters"] == terms(plain)["adapters"]
+    assert peak(theirs) < peak(plain) - 2**30
+    over_16_bit = common | {"method": "lora"}
+    assert peak(ask(LLAMA_8B, framework=framework, **over_16_bit)) < peak(
+        ask(LLAMA_8B, framework="transformers", **over_16_bit)
+    )
+
+
 def test_litgpts_words_name_the_same_adapters_as_the_modules() -> None:
     words = ask(
         LLAMA_8B, framework="litgpt", method="lora", lora={"target_modules": ["query", "v", "projection", "mlp"]}

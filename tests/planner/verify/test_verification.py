@@ -46,6 +46,21 @@ def test_the_tiers_agree_on_a_small_llama(method: str) -> None:
     assert not [warning for warning in answer.warnings if "parameters" in warning]
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "qlora"},
+        {"method": "qlora", "activation_checkpointing": "full", "lora": {"dropout": 0.05}},
+        {"method": "lora", "activation_checkpointing": "full", "lora": {"dropout": 0.05}},
+        {"method": "lora", "framework": "transformers", "weights_dtype": "float32", "compute_dtype": "bfloat16"},
+    ],
+)
+def test_the_tiers_agree_on_adapters_under_autocast(run: dict[str, Any]) -> None:
+    answer = verified(WIDE, **{"framework": "axolotl", "sequence_length": 1024, **run})
+    total = rows(answer)["peak_allocated"]
+    assert abs(total.difference_bytes) <= total.trace_bytes / 1000
+
+
 def test_the_terms_and_their_sum_are_the_answers() -> None:
     answer = verified(LLAMA, method="full")
     assert answer.memory is not None
