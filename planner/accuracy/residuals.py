@@ -20,7 +20,9 @@ from planner.interval import FITTED, REQUIRED, SCALE, STEP_TIME, UNCALIBRATED
 
 SHARE: Final = 0.90
 FEWEST_ROWS: Final = 20
-DEVICE_BYTES: Final = dict.fromkeys(("reserved", "process", "resident", "unknown"), REQUIRED)
+DEVICE_BYTES: Final[dict[str, str]] = {
+    "reserved": REQUIRED, "process": REQUIRED, "resident": REQUIRED, "unknown": REQUIRED,
+}  # fmt: skip
 """Peaks that say what a device must give: they are pooled for the interval of what a run requires. What people print
 without naming its kind is one of them."""
 Key = TypeVar("Key")

@@ -32,7 +32,7 @@ def test_trainers_with_autocast_keep_no_wide_copy_of_a_quantised_layers_input(fr
     assert not any("adapter's copy" in row.what for row in theirs.memory.device.ledger)
     assert terms(theirs)["adapters"] == terms(plain)["adapters"]
     assert peak(theirs) < peak(plain) - 2**30
-    over_16_bit = common | {"method": "lora"}
+    over_16_bit: dict[str, Any] = common | {"method": "lora"}
     assert peak(ask(LLAMA_8B, framework=framework, **over_16_bit)) < peak(
         ask(LLAMA_8B, framework="transformers", **over_16_bit)
     )

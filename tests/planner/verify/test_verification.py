@@ -56,7 +56,8 @@ def test_the_tiers_agree_on_a_small_llama(method: str) -> None:
     ],
 )
 def test_the_tiers_agree_on_adapters_under_autocast(run: dict[str, Any]) -> None:
-    answer = verified(WIDE, **{"framework": "axolotl", "sequence_length": 1024, **run})
+    asked: dict[str, Any] = {"framework": "axolotl", "sequence_length": 1024, **run}
+    answer = verified(WIDE, **asked)
     total = rows(answer)["peak_allocated"]
     assert abs(total.difference_bytes) <= total.trace_bytes / 1000
 
