@@ -402,12 +402,50 @@ class Difference(_Open):
     why: str
 
 
+class TimelineSpan(_Open):
+    """One moment of the step: its instants from `first` up to `end`, which is the next one's."""
+
+    moment: str
+    first: int
+    end: int
+
+
+class TimelinePeak(_Open):
+    """The highest instant of one span, with the module and the operation that ran then."""
+
+    moment: str
+    instant: int
+    bytes: int
+    module: str
+    operation: str
+
+
+class Timeline(_Open):
+    """Memory over the steady step of a trace. Instants count births and deaths of storages from 0; they are no seconds.
+
+    The lists hold one value for each of `instants`, which are thinned: each span keeps its ends and its peak.
+    `reserved_bytes` is what the replayed allocator holds, empty where none is replayed.
+    """
+
+    layers: int
+    instant_count: int
+    spans: list[TimelineSpan]
+    peaks: list[TimelinePeak]
+    instants: list[int]
+    modules: list[str]
+    operations: list[str]
+    allocated_bytes: list[int]
+    reserved_bytes: list[int] = []
+    terms: dict[str, list[int]]
+
+
 class Evidence(_Open):
     """Which tiers of evidence stand behind the answer; `notes` say what was built and traced."""
 
     tier: Tier = "estimate"
     differences: list[Difference] = []
     notes: list[str] = []
+    timeline: Timeline | None = None
 
 
 _ESTIMATED = Evidence()

@@ -51,9 +51,12 @@ def named_modules(model: Any) -> list[tuple[str, nn.Module]]:
 def output_head(model: Any) -> Any:
     """The module that makes the logits: the language-model head, or the head of a classifier.
 
-    PEFT wraps a classifier's head with the copy that is trained. Raises ValueError where the model has neither.
+    PEFT wraps a classifier's head with the copy that is trained; a block's router may be called a classifier too.
+    Raises ValueError where the model has neither.
     """
-    scores = [module for name, module in named_modules(model) if name.rpartition(".")[2] in CLASSIFIERS]
+    blocks = blocks_path(model) + "."
+    named = [(name, module) for name, module in named_modules(model) if not name.startswith(blocks)]
+    scores = [module for name, module in named if name.rpartition(".")[2] in CLASSIFIERS]
     head = scores[0] if scores else model.get_output_embeddings()
     if head is None:
         raise ValueError(f"{type(model).__name__} has no language-model head")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -77,13 +77,14 @@ class StorageTracker(TorchDispatchMode):
         self.parameter_storages: set[int] = set()
         self._record_of: weakref.WeakKeyDictionary[Any, StorageRecord] = weakref.WeakKeyDictionary()
         self._backward_module = NO_MODULE
+        self._operand_module = NO_MODULE
         self._last_sum: tuple[StorageRecord, StorageRecord] | None = None
 
     # -- births and deaths -------------------------------------------------------------------------------------------
 
     def register(self, tensor: torch.Tensor, note: str = "") -> StorageRecord | None:
         """The record of the tensor's storage, made now if it is new; None for storages without bytes."""
-        if tensor.device.type == "meta" and not is_fake(tensor):
+        if is_plain_meta(tensor):
             return None
         storage = tensor.untyped_storage()
         known = self._record_of.get(storage)
@@ -103,6 +104,7 @@ class StorageTracker(TorchDispatchMode):
 
     def _birth(self, size: int, shape: tuple[int, ...], dtype: str, note: str) -> StorageRecord:
         module, in_node = self.where()
+        module = module or self._operand_module
         born = self._tick(size, module)
         record = StorageRecord(size, shape, dtype, self.op, module, self.moment, in_node, born, note=note)
         self._last_sum = None
@@ -112,7 +114,8 @@ class StorageTracker(TorchDispatchMode):
     def _death(self, record: StorageRecord) -> None:
         record = record.owner
         module, in_node = self.where()
-        record.died = self._tick(0 if record.label == "host" else -record.bytes, module)
+        outside = self._backward_module if self.moment == "backward" else record.module
+        record.died = self._tick(0 if record.label == "host" else -record.bytes, module or outside)
         record.death_moment, record.died_in_backward_node = self.moment, in_node
         if self._last_sum is not None and self._last_sum[0] is record:
             self.sum_in_place(*self._last_sum)
@@ -172,6 +175,26 @@ class StorageTracker(TorchDispatchMode):
             self._backward_module = module
         return self._backward_module, True
 
+    def module_of_operand(self, args: tuple[Any, ...], position: int) -> str:
+        """Where an operand was born; of a foreach kernel's list the one at the result's position.
+
+        The optimizer runs outside every module, but what it makes comes from parameters, which have one. An op
+        without such an operand belongs to the parameter of the op before, but for one that joins all (`stack`).
+        """
+        if self.moment != "optimizer_step":
+            return NO_MODULE
+        if args and isinstance(args[0], list | tuple):
+            operands = cast("list[Any]", args[0])
+            args = tuple(operands[position : position + 1]) if self.op.startswith("_foreach") else ()
+            return next((module for operand in args if (module := self._birthplace(operand))), NO_MODULE)
+        return next((module for operand in args if (module := self._birthplace(operand))), self._operand_module)
+
+    def _birthplace(self, operand: Any) -> str:
+        if not isinstance(operand, torch.Tensor) or is_plain_meta(operand):
+            return NO_MODULE
+        record = self._record_of.get(operand.untyped_storage())
+        return NO_MODULE if record is None else record.module
+
     def _remember_module(self) -> None:
         if torch.is_grad_enabled() and self.module_stack:
             sequence = torch._C._autograd._get_sequence_nr() - 1  # pyright: ignore
@@ -191,14 +214,20 @@ class StorageTracker(TorchDispatchMode):
         note = ""
         if self.op == "_to_copy" and args[0].untyped_storage()._cdata in self.parameter_storages:
             note = "cast of a parameter"
-        for value in tree_iter(result):
+        for position, value in enumerate(tree_iter(result)):
             if isinstance(value, torch.Tensor):
+                self._operand_module = self.module_of_operand(args, position)
                 self.register(value, note)
         if func is torch.ops.aten.add.Tensor:
             self.accumulated(args, result)
         if self.scratch_of is not None:
             self.scratch(scratch_bytes(self.op, args, result, self.scratch_of), f"{self.op} (scratch)")
         return result
+
+
+def is_plain_meta(tensor: torch.Tensor) -> bool:
+    """Whether it has no storage to follow."""
+    return tensor.device.type == "meta" and not is_fake(tensor)
 
 
 def is_fake(tensor: torch.Tensor) -> bool:

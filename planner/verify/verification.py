@@ -25,7 +25,9 @@ from planner.verify.coverage import PROXIES, NotVerifiable, buildable, settings_
 from planner.verify.depth import Depths, depths
 from planner.verify.extend import ExtendedTrace, MomentPeak, extend
 from planner.verify.parameters import Built, built_parameters
+from planner.verify.replayed import Events, Replayed, events_of
 from planner.verify.settings import TraceSettings
+from planner.verify.stream import NotExtendable, Stream, extended_stream, whole_stream
 from planner.verify.timeline import TERMS, Trace
 from planner.verify.trace import trace_step
 
@@ -35,6 +37,8 @@ PHANTOM_TERMS: Final = frozenset({"weights", "gradients", "optimizer_states", "p
 MOST_LAYERS_COUNTED: Final = 512
 """Layers of which the class is built whole to be counted; a layer takes about 5 ms."""
 PEAK: Final = "peak_allocated"
+ROUNDING_BYTES: Final = 2**16
+"""The curve extends the rounded bytes of clipping's stack of norms, the events its shape: 4 bytes a gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Findings:
     built: Built | None
     traced: ExtendedTrace
     depths: Depths
+    events: Events
 
 
 def verify(request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True) -> Answer:
@@ -78,7 +83,8 @@ def findings(evaluation: Evaluation, request: EstimateRequest, config: Mapping[s
     few = plan.spec.text.layer_count <= MOST_LAYERS_COUNTED and settings.objective == "causal_lm"
     try:
         built = built_parameters(usable) if few else None
-        return Findings(built, traced(usable, settings, chosen, plan.spec.text.layer_count), chosen)
+        step, stream = traced(usable, settings, chosen, plan.spec.text.layer_count)
+        return Findings(built, step, chosen, events_of(stream, plan))
     except (NotVerifiable, MemoryError):
         raise
     except Exception as error:
@@ -101,12 +107,28 @@ def layer_numbers(spec: ModelSpec) -> list[int]:
     return [numbers[run.layer] for run in spec.text.runs for _ in range(run.count)]
 
 
-def traced(config: dict[str, Any], settings: TraceSettings, chosen: Depths, layers: int) -> ExtendedTrace:
-    """The step at the real depth."""
+def traced(
+    config: dict[str, Any], settings: TraceSettings, chosen: Depths, layers: int
+) -> tuple[ExtendedTrace, Stream | NotExtendable]:
+    """The step at the real depth, and its births and deaths where they can be continued to there."""
     shallow = trace_at(config, settings, chosen.shallow)
     if chosen.deep is None:
-        return whole(shallow)
-    return extend(shallow, trace_at(config, settings, chosen.deep), layers)
+        return whole(shallow), whole_stream(shallow)
+    deep = trace_at(config, settings, chosen.deep)
+    step = extend(shallow, deep, layers)
+    try:
+        stream = extended_stream(shallow, deep, layers)
+    except NotExtendable as error:
+        return step, error
+    if not same_peaks(stream.moment_peaks(), step.moments):
+        return step, NotExtendable("its peaks are not those of the curve")
+    return step, stream
+
+
+def same_peaks(of_events: dict[str, int], of_curve: dict[str, int]) -> bool:
+    """Whether two ways to the real depth meet, but for the rounding of the few storages that grow with the depth."""
+    same = of_events.keys() == of_curve.keys()
+    return same and all(abs(size - of_curve[moment]) <= ROUNDING_BYTES for moment, size in of_events.items())
 
 
 def trace_at(config: dict[str, Any], settings: TraceSettings, layers: int) -> Trace:
@@ -157,12 +179,24 @@ def verified(estimated: Answer, evaluation: Evaluation, found: Findings) -> Answ
     ledger, spec = evaluation.ledger, evaluation.plan.spec
     peak = comparable_peak(ledger, found.traced)
     differences = compared(ledger, peak, spec)
+    believed = ledger
+    if differences[-1].believed == "trace":
+        believed = with_traced_peak(ledger, found.traced)
+    if found.events.replayed is not None:
+        held = held_rows(ledger, peak, found.events.replayed)
+        differences += held
+        if held[0].believed == "trace":
+            believed = with_fragmentation(believed, held[0].trace_bytes)
     answer = estimated
-    if any(row.term == PEAK and row.believed == "trace" for row in differences):
-        believed = weigh(evaluation.plan, with_traced_peak(ledger, found.traced))
-        answer = answer_of(estimated.request, estimated.model_sha256, believed, advice=False)
+    if believed is not ledger:
+        answer = answer_of(estimated.request, estimated.model_sha256, weigh(evaluation.plan, believed), advice=False)
         answer = answer.model_copy(update={"advice": estimated.advice})
-    evidence = Evidence(tier="verified", differences=differences, notes=notes(spec, peak, found))
+    evidence = Evidence(
+        tier="verified",
+        differences=differences,
+        notes=[*notes(spec, peak, found), *found.events.notes],
+        timeline=found.events.timeline,
+    )
     warnings = [*answer.warnings, *parameter_warnings(spec, found.built)]
     return answer.model_copy(update={"evidence": evidence, "warnings": warnings})
 
@@ -216,6 +250,47 @@ def difference(row: tuple[str, int, int], peak: MomentPeak, spec: ModelSpec, mom
         difference_bytes=apart,
         believed=believed,
         why=why,
+    )
+
+
+def held_rows(ledger: Ledger, peak: MomentPeak, replayed: Replayed) -> list[Difference]:
+    """What the allocator holds beyond the peak, and both together."""
+    estimated = ledger.terms["fragmentation"]
+    apart = estimated - replayed.fragmentation_bytes
+    share = abs(apart) / peak.bytes if peak.bytes else 0.0
+    believed, why = "estimate", f"they agree: {share:.2%} of the traced peak apart"
+    if share > AGREEMENT:
+        believed, why = replayed.believed, replayed.why
+    fragmentation = Difference(
+        term="fragmentation",
+        estimate_bytes=estimated,
+        trace_bytes=replayed.fragmentation_bytes,
+        difference_bytes=apart,
+        believed=believed,
+        why=why,
+    )
+    held = (ledger.peak_allocated_bytes + estimated, peak.bytes + replayed.fragmentation_bytes)
+    total = fragmentation.model_copy(
+        update={
+            "term": "peak_reserved",
+            "estimate_bytes": held[0],
+            "trace_bytes": held[1],
+            "difference_bytes": held[0] - held[1],
+            "why": "peak allocated and fragmentation",
+        }
+    )
+    return [fragmentation, total]
+
+
+def with_fragmentation(ledger: Ledger, fragmentation_bytes: int) -> Ledger:
+    """The ledger with another fragmentation and the sums that hold it."""
+    more = fragmentation_bytes - ledger.terms["fragmentation"]
+    return replace(
+        ledger,
+        terms=ledger.terms | {"fragmentation": fragmentation_bytes},
+        peak_reserved_bytes=ledger.peak_reserved_bytes + more,
+        peak_process_bytes=ledger.peak_process_bytes + more,
+        required_bytes=ledger.required_bytes + more,
     )
 
 
