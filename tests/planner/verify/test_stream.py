@@ -41,7 +41,7 @@ MODELS: dict[str, tuple[dict[str, Any], str, int, int]] = {
     "deepseek_v3": (tiny.DEEPSEEK_V3, "num_hidden_layers", 4, 1),
     "longcat_flash": (tiny.LONGCAT, "num_layers", 2, 1),
 }
-OTHERS = [(model, run) for model in list(MODELS)[1:] for run in ("full", "lora, checkpoints")]
+OTHERS = [(model, run) for model in list(MODELS)[1:] for run in ("lora, checkpoints",)]
 CASES = [*(("llama", run) for run in RUNS), *OTHERS]
 
 
