@@ -7,11 +7,56 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
-from planner.corpus import DocumentError, MeasuredRun, measured_runs, read_document
+from planner.corpus import DocumentError, MeasuredRun, from_measurement, measured_runs, read_document
+from planner.measurement import Measurement
 
 FOLDER = "measurements"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,119}\.json")
+
+
+def document_of_job(values: Any, publisher: str) -> MeasuredRun:
+    """A measuring job, as the API shows it, as a pending document; run where the job ran.
+
+    Raises:
+        DocumentError: it is no finished measuring job, or the machine cannot be described.
+    """
+    from app.detect import detect, to_machine
+    from planner.hardware import THIS_MACHINE, resolve_machine
+
+    job = _mapping(values, "the job")
+    result = _mapping(job.get("result"), "result")
+    try:
+        measurement = Measurement.model_validate(result.get("measurement"))
+        asked = measurement.request.machine
+        detected = to_machine(detect()) if asked.device == THIS_MACHINE else None
+        return from_measurement(
+            measurement,
+            document_id=f"job-{job.get('id')}",
+            publisher=publisher,
+            date=str(job.get("finished_at") or ""),
+            machine=resolve_machine(asked, detected),
+            stack=_versions(result.get("stack")),
+        )
+    except ValueError as error:
+        raise DocumentError(f"no finished measuring job: {error}") from error
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DocumentError(f"{what} is no JSON object: expected is a measuring job as GET /api/v1/jobs/ID shows it")
+    return cast("dict[str, Any]", value)
+
+
+def _versions(stack: Any) -> dict[str, str]:
+    """The stack of a job as plain text, packages among the rest."""
+    if not isinstance(stack, dict):
+        return {}
+    found = cast("dict[str, Any]", stack)
+    packages = found.get("packages")
+    flat = {**found, **(cast("dict[str, Any]", packages) if isinstance(packages, dict) else {})}
+    return {name: str(value)[:200] for name, value in flat.items() if isinstance(value, str | int)}
 
 
 class Measurements:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from app.measurements import Measurements
     from planner.corpus import MeasuredRun
 
-USAGE = "trainfit measurements list | show ID | validate FILE ... | add FILE ... | export [ID ...]"
+USAGE = "trainfit measurements list | show ID | validate FILE ... | add FILE ... | from-job FILE | export [ID ...]"
 EPILOG = """\
   list              every run: id, what was measured, status
   show ID           one document
   validate FILE     whether each line, or the whole file, is a document; `-` reads standard input
   add FILE          store them here, in the data folder (TRAINFIT_DATA_DIR); all or none
+  from-job FILE     a measuring job as GET /api/v1/jobs/ID shows it, as a pending document for `add`
   export [ID ...]   the runs stored here as JSON Lines, which `add` takes on another installation
 
 A document says which run in the words of a request, what was measured and how, by whom and with what. It is `pending`
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding = actions.add_parser("add", help="store documents here; all or none")
     adding.add_argument("names", nargs="+", metavar="FILE")
     adding.add_argument("--replace", action="store_true", help="take the place of a document with the same id")
+    from_job = actions.add_parser("from-job", help="a measuring job of this machine as a pending document")
+    from_job.add_argument("names", nargs=1, metavar="FILE", help="the job as GET /api/v1/jobs/ID shows it; - reads it")
+    from_job.add_argument("--publisher", required=True, help="who measured; all that one publishes is one source")
     actions.add_parser("export", help="the runs stored here").add_argument("names", nargs="*", metavar="ID")
 
 
@@ -47,7 +51,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from planner.corpus import DocumentError
 
     store = Measurements(Settings().data_dir)
-    actions = {"list": _list, "show": _show, "validate": _validate, "add": _add, "export": _export}
+    actions = {
+        "list": _list,
+        "show": _show,
+        "validate": _validate,
+        "add": _add,
+        "from-job": _from_job,
+        "export": _export,
+    }
     try:
         return actions[arguments.action](arguments, store, console)
     except (DocumentError, OSError) as error:
@@ -101,6 +112,22 @@ def _add(arguments: argparse.Namespace, store: Measurements, console: Console) -
     return 0
 
 
+def _from_job(arguments: argparse.Namespace, _: Measurements, console: Console) -> int:
+    from pydantic_core import from_json
+
+    from app.measurements import document_of_job
+    from planner.corpus import DocumentError
+
+    (name,) = arguments.names
+    try:
+        values = from_json(_content(name, console), allow_inf_nan=False)
+    except ValueError as error:
+        raise DocumentError(f"{name}: not JSON: {error}") from error
+    document = document_of_job(values, arguments.publisher)
+    console.write(document.model_dump_json(exclude_unset=True))
+    return 0
+
+
 def _export(arguments: argparse.Namespace, store: Measurements, console: Console) -> int:
     wanted = set(arguments.names)
     found = [document for document in store.all() if not wanted or document.id in wanted]
@@ -125,9 +152,7 @@ def _documents_of(name: str, console: Console) -> Iterator[MeasuredRun]:
     """
     from planner.corpus import DocumentError, read_document
 
-    text = console.source.read(MAXIMUM_FILE_BYTES + 1) if name == "-" else _text(Path(name))
-    if len(text) > MAXIMUM_FILE_BYTES:
-        raise DocumentError(f"{name}: more than {MAXIMUM_FILE_BYTES >> 20} MiB")
+    text = _content(name, console)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise DocumentError(f"{name}: the file is empty")
@@ -138,6 +163,15 @@ def _documents_of(name: str, console: Console) -> Iterator[MeasuredRun]:
             yield read_document(line)
         except DocumentError as error:
             raise DocumentError(f"{name}, line {number}: {error}") from error
+
+
+def _content(name: str, console: Console) -> str:
+    from planner.corpus import DocumentError
+
+    text = console.source.read(MAXIMUM_FILE_BYTES + 1) if name == "-" else _text(Path(name))
+    if len(text) > MAXIMUM_FILE_BYTES:
+        raise DocumentError(f"{name}: more than {MAXIMUM_FILE_BYTES >> 20} MiB")
+    return text
 
 
 def _text(path: Path) -> str:

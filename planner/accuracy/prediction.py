@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from planner.catalog.models import model
+from planner.architecture.config import ConfigError
+from planner.catalog.models import UnknownModel, model
 from planner.contract import Answer, DeviceMemory, EstimateRequest
 from planner.corpus import MeasuredRun, measured_runs
 from planner.errors import PlanError
 from planner.estimate import estimate
-from planner.hardware import Machine, resolve_machine
+from planner.hardware import Machine, MachineError, resolve_machine
 from planner.interval import device_class
 
 FIELD_OF: Final = {
@@ -53,10 +54,13 @@ class Prediction:
 
 
 def predict(run: MeasuredRun) -> Prediction:
-    """The engine's prediction for one run."""
+    """The engine's prediction for one run; one that names what the catalogues don't hold is not modelled."""
     request = run.request
-    config = request.model.config if request.model.config is not None else model(request.model.id or "").config
-    machine = resolve_machine(request.machine)
+    try:
+        config = request.model.config if request.model.config is not None else model(request.model.id or "").config
+        machine = resolve_machine(request.machine)
+    except (UnknownModel, MachineError) as error:
+        return _unknown(run, str(error))
     answer, reason = _answer(request, config, machine)
     time = None if answer is None else answer.throughput
     device = machine.device
@@ -77,11 +81,20 @@ def predict(run: MeasuredRun) -> Prediction:
     )
 
 
+def _unknown(run: MeasuredRun, reason: str) -> Prediction:
+    return Prediction(
+        run=run, verdict="not_modelled", reason=reason, memory=None, tokens_per_second=None, basis="",
+        model_type="unknown", vendor="unknown", device_id="unknown", device_class="unknown",
+        framework=run.request.run.framework, method=run.request.run.method or "lora",
+        devices=run.request.machine.device_count,
+    )  # fmt: skip
+
+
 def _answer(request: EstimateRequest, config: Mapping[str, Any], machine: Machine) -> tuple[Answer | None, str]:
     """The answer, None where the request is refused; and the first reason."""
     try:
         answer = estimate(request, config=config, machine=machine, advice=False)
-    except PlanError as error:
+    except (PlanError, ConfigError) as error:
         return None, str(error)
     return answer, answer.reasons[0].message if answer.reasons else ""
 

@@ -121,3 +121,54 @@ def test_evaluate_prints_the_report_with_mine(tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "by source" in out
     assert "said no, but it ran" in out
+
+
+def job(machine: str = "nvidia-rtx-4090-24gb") -> dict[str, Any]:
+    request = DOCUMENT["request"] | {"machine": {"device": machine}}
+    measurement = {
+        "request": request, "configuration": {}, "model": {}, "device": "a card", "device_class": "cuda", "threads": 1,
+        "device_count": 1, "depth": {"layers": 12, "built": [12]}, "steps": None, "phases": [], "terms": [],
+        "rows": [{"name": "peak_allocated_bytes", "unit": "bytes", "predicted": 3e9, "measured": 3.1e9}],
+        "estimator_version": "1",
+    }  # fmt: skip
+    stack = {"python": "3.12", "packages": {"torch": "2.13"}, "cuda": None}
+    return {"id": "abc", "finished_at": "2026-11-24T12:00:00Z", "result": {"measurement": measurement, "stack": stack}}
+
+
+@pytest.mark.parametrize("machine", ["nvidia-rtx-4090-24gb", "this-machine"])
+def test_a_measuring_job_becomes_a_pending_document(
+    machine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file_of(tmp_path / "job.json", job(machine))
+    assert main(["measurements", "from-job", path, "--publisher", "me"]) == 0
+    written = capsys.readouterr().out
+    document = json.loads(written)
+    assert document["peaks"] == [{"kind": "allocated", "bytes": 3_100_000_000}]
+    assert document["stack"] == {"python": "3.12", "torch": "2.13"}
+    assert document["request"]["machine"]["device"] != "this-machine"
+    (tmp_path / "document.json").write_text(written, encoding="utf-8")
+    assert main(["measurements", "add", str(tmp_path / "document.json")]) == 0
+    assert capsys.readouterr().out == "added job-abc, pending\n"
+
+
+@pytest.mark.parametrize("values", [{}, {"result": None}, {"id": "a", "result": {"calibration": {}}}])
+def test_what_is_no_measuring_job_is_refused(
+    values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measurements", "from-job", file_of(tmp_path / "job.json", values), "--publisher", "me"]) == 2
+    assert capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(
+    "request_", [{"model": {"id": "no/such"}}, {"model": {"config": {"model_type": "llama", "hidden_size": -1}}}]
+)
+def test_a_document_that_cannot_be_predicted_is_not_modelled(
+    request_: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = DOCUMENT | {"request": request_ | {"machine": {"device": "nvidia-rtx-4090-24gb"}}}
+    elsewhere = DOCUMENT | {"id": "mine-2", "request": DOCUMENT["request"] | {"machine": {"device": "no-such-card"}}}
+    assert main(["measurements", "add", file_of(tmp_path / "a.jsonl", odd, elsewhere)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--mine", "--json"]) == 0
+    reasons = json.loads(capsys.readouterr().out)["not_modelled"]
+    assert any("no-such-card" in reason for reason in reasons)
