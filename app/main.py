@@ -19,6 +19,7 @@ from app.api import (
     estimates,
     health,
     jobs,
+    metrics,
     offers,
     reports,
     searches,
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
+    application.include_router(metrics.router)
     routers = (
         estimates, searches, verifications, differences, jobs, reports, catalog, offers, software,
     )  # fmt: skip

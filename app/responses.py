@@ -52,7 +52,7 @@ def wants_page(request: Request) -> bool:
     if (
         path.startswith("/api/")
         or path.endswith((".json", ".csv", ".md", ".svg", ".png"))
-        or path in ("/livez", "/readyz")
+        or path in ("/livez", "/readyz", "/metrics")
     ):
         return False
     return "text/html" in request.headers.get("accept", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from planner.catalog.models import all_models
@@ -22,8 +22,10 @@ async def live() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="The catalogues are read")
-def ready() -> Health:
+@router.get("/readyz", summary="The catalogues are read, and the database answers where one is used")
+def ready(request: Request) -> Health:
+    """503 when the database of jobs and reports does not answer. A SQLite file is not made before somebody needs it."""
     all_models()
     all_devices()
+    request.app.state.jobs.ping()
     return Health(status="ok")

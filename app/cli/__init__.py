@@ -25,6 +25,8 @@ COMMANDS = {
     "doctor": "what trainfit sees of this machine and its software",
     "serve": "start the web page and the API",
     "worker": "take jobs on this machine",
+    "measure": "run one plan for some steps, and compare",
+    "calibrate": "measure what this machine's device really does",
 }
 EXIT_CODES = """\
 exit codes:

@@ -26,6 +26,16 @@ class OpenedDatabase:
                 self._database = _open(self._settings)
             return self._database
 
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody asked for it."""
+        return self._database is not None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a setting names it."""
+        return self._settings.database_url is not None
+
     def close(self) -> None:
         """Give the connections back. Asking again opens again."""
         with self._lock:

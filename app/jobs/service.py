@@ -144,6 +144,15 @@ class JobService:
         self._keep_house()
         return WorkerStore(database, self._rhythm)
 
+    def ping(self) -> None:
+        """See whether the database answers; one that nobody used yet is used only where it is somebody else's server.
+
+        Raises:
+            DatabaseUnavailable: it does not.
+        """
+        if self._database.is_open or self._database.is_remote:
+            self.store().find(limit=1)
+
     def close(self) -> None:
         """Stop keeping house."""
         self._closing.set()

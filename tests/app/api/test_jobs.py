@@ -201,3 +201,36 @@ def test_a_database_that_is_gone_is_said_and_estimates_go_on(tmp_path: Path) -> 
         assert (gone.status_code, gone.json()["code"]) == (503, "database_unavailable")
         assert client.get("/jobs", headers={"accept": "text/html"}).status_code == 503
         assert client.post("/api/v1/estimates", json=PLAN).status_code == 200
+
+
+def test_the_metrics_say_what_the_tables_say(application: FastAPI, client: TestClient) -> None:
+    worker(application)
+    jobs, _ = stores(application)
+    measured = put(client).json()["id"]
+    run = jobs.begin(measured, 1, "one")
+    assert run is not None
+    jobs.finish(
+        run, Ending("succeeded", "", phase_seconds={"build": 2.5}, step_seconds_ratio=0.9, peak_bytes_ratio=1.1)
+    )
+    put(client)
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    for line in (
+        'trainfit_jobs{kind="measure",state="queued"} 1.0',
+        'trainfit_jobs{kind="measure",state="succeeded"} 1.0',
+        'trainfit_job_phase_seconds_sum{kind="measure",phase="build"} 2.5',
+        'trainfit_job_phase_seconds_count{kind="measure",phase="build"} 1.0',
+        'trainfit_predicted_over_measured{quantity="step_seconds"} 0.9',
+        'trainfit_predicted_over_measured{quantity="peak_bytes"} 1.1',
+        'trainfit_workers{device_class="cuda/nvidia-rtx-4090-24gb"} 1.0',
+    ):
+        assert line in answer.text.splitlines()
+    assert 'trainfit_queue_age_seconds{device_class="cuda/nvidia-rtx-4090-24gb"}' in answer.text
+
+
+def test_readiness_covers_a_database_that_is_named(tmp_path: Path, client: TestClient) -> None:
+    assert client.get("/readyz").status_code == 200
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr("postgresql://nobody@127.0.0.1:9/none"))
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://localhost") as unready:
+        assert unready.get("/readyz").json()["code"] == "database_unavailable"
+        assert unready.get("/livez").status_code == 200

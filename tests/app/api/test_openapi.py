@@ -17,6 +17,7 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
     assert set(document["paths"]) == {
         "/livez",
         "/readyz",
+        "/metrics",
         "/api/v1/estimates",
         "/api/v1/estimates/batch",
         "/api/v1/searches",
