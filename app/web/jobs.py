@@ -51,7 +51,7 @@ ROW_LABELS: Final = {
     "peak_reserved_bytes": "Peak reserved by the allocator",
     "resident_peak_bytes": "Peak of resident memory, above the imports",
 }
-PHASE_ROWS: Final = {"forward": "Forward", "backward": "Backward", "optimizer": "Optimizer step"}
+PHASE_ROWS: Final = {"forward": "Forward", "backward": "Backward", "optimizer_step": "Optimizer step"}
 CHART_WIDTH: Final = 640.0
 CHART_HEIGHT: Final = 120.0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 
 from app.main import create_app
@@ -29,13 +30,21 @@ CHROMIUM_ARGUMENTS = [
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the server of this test session listens."""
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """The application that the session's server runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.plans.estimate", fake_estimate)
         settings = Settings(data_dir=Path(tmp_path_factory.mktemp("browser")))
-        listener = socket.create_server(("127.0.0.1", 0))
-        application = create_app(settings, fake_plans(settings))
+        made = create_app(settings, fake_plans(settings))
+        yield made
+        made.state.jobs.close()
+        made.state.database.close()
+
+
+@pytest.fixture(scope="session")
+def address(application: FastAPI) -> Iterator[str]:
+    """Where the server of this test session listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -43,7 +52,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join(timeout=10)
-        listener.close()
 
 
 def _wait_until(is_true: Callable[[], bool], seconds: float = 10) -> None:

@@ -28,6 +28,8 @@ PAGES = {
     "device": "/devices/nvidia-rtx-4090-24gb",
     "software": "/software",
     "differ": "/differ?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora&lora.rank=8",
+    "jobs": "/jobs",
+    "workers": "/workers",
     "method": "/methodology",
     "accuracy": "/accuracy",
     "glossary": "/glossary",

@@ -75,9 +75,9 @@ def test_a_plan_that_does_not_fit_is_measured_shallower(real_client: TestClient)
 def test_a_finished_measurement_shows_both_sides(application: FastAPI, client: TestClient) -> None:
     result = {"outcome": "succeeded", "measurement": measurement(), "stack": {"torch": "2.13"}}
     text = finished(application, client, Ending("succeeded", "It is done.", result=result))
-    for expected in ("Predicted against measured", "0.80", "Peak of live tensors", "Weights", "Forward", "a rule"):
+    for expected in ("Predicted against measured", ">0.8<", "Peak of live tensors", "Weights", "Forward", "a rule"):
         assert expected in text
-    assert "not said" in text
+    assert "not said" not in text  # the phases are not predicted: they have no such column
     assert "&lt;b&gt;from the runner&lt;/b&gt;" in text
     assert "<polyline" in text
     assert "Cancel" not in text.partition('id="log"')[0].partition("<main")[2]
