@@ -17,6 +17,7 @@ from planner.support import Needs, support_for
 
 if TYPE_CHECKING:
     from app.detect import DetectedMachine
+    from app.settings import Settings
     from planner.hardware import Machine
 
 EPILOG = "Nothing is imported or run: torch's own version file says what it was built for."
@@ -52,8 +53,46 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.write(json.dumps(seen, indent=2))
     else:
         _print(found, machines, torch, console)
+        _print_jobs(console)
         _print_todo(todo, optional, console)
     return 1 if todo else 0
+
+
+def _print_jobs(console: Console) -> None:
+    """Which workers there are, and what waits. A database that nobody used yet is not made."""
+    from app.settings import Settings
+
+    settings = Settings()
+    console.write(console.paint("Jobs", "bold"))
+    for line in _jobs(settings):
+        console.write(f"  {line}")
+
+
+def _jobs(settings: Settings) -> Iterator[str]:
+    from app.db.opened import FILE, OpenedDatabase
+
+    if settings.database_url is None and not (settings.data_dir / FILE).exists():
+        yield "none yet: `trainfit serve` has a worker, `trainfit measure` starts one"
+        return
+    from app.db.errors import DatabaseUnavailable
+    from app.jobs.service import JobService
+    from app.plans import Plans
+
+    database = OpenedDatabase(settings)
+    jobs = JobService(Plans(settings), database)
+    try:
+        for worker, live, job in jobs.workers():
+            doing = "nothing" if job is None else f"job {job.id}"
+            state = f"runs {doing}" if live else "is not heard of"
+            yield f"worker {worker.name} ({', '.join(worker.device_classes)}) {state}"
+        counts = jobs.store().counts().items()
+        waiting = sum(count for (_, state), count in counts if state in ("queued", "waiting_for_hardware"))
+        yield f"{waiting} waiting, {sum(count for _, count in counts)} in all"
+    except DatabaseUnavailable as error:
+        yield f"the database does not answer: {error}"
+    finally:
+        jobs.close()
+        database.close()
 
 
 def torch_build() -> TorchBuild | None:
