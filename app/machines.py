@@ -11,6 +11,7 @@ from functools import cache
 from app.web.numbers import gib
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware import THIS_MACHINE, DeviceProfile, Machine, UnknownDevice, all_devices, device
+from planner.units import GIB
 
 FRESH_SECONDS = 10.0
 """How long what was seen of this machine holds: free memory changes, but not between two questions."""
@@ -90,3 +91,33 @@ def name_of(request: MachineRequest, machine_label: str) -> str:
         return count + device(request.device).display_name
     except UnknownDevice:
         return count + request.device
+
+
+def values_of(machine: Machine) -> dict[str, str]:
+    """A described machine as the form's values: its id and what differs from the catalogue, or its own figures."""
+    profile, total = machine.device, machine.memory_total_bytes
+    values = {"device": profile.id}
+    if profile.id in ("unknown", "this-cpu"):
+        values = {
+            "device.name": profile.name,
+            "device.vendor": profile.vendor,
+            "device.kind": profile.kind,
+            "device.memory_gib": _gib(total),
+        }
+        rates = {"device.memory_bandwidth_gb_s": profile.memory_bandwidth_bytes_per_second}
+        rates |= {f"device.tflops_{name}": profile.peak_flops.get(name) for name in ("bfloat16", "float16", "float32")}
+        scales = {name: 1e9 if "bandwidth" in name else 1e12 for name in rates}
+        values |= {name: f"{rate / scales[name]:.4g}" for name, rate in rates.items() if rate}
+    elif profile.memory_total_bytes is not None and profile.memory_total_bytes != total:
+        values["device_memory_gib"] = _gib(total)
+    if machine.device_count > 1:
+        values["device_count"] = str(machine.device_count)
+    if machine.host_memory_bytes is not None:
+        values["host_memory_gib"] = _gib(machine.host_memory_bytes)
+    if machine.disk_free_bytes is not None:
+        values["disk_free_gib"] = _gib(machine.disk_free_bytes)
+    return values
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.2f}".rstrip("0").rstrip(".")

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from app.api import (
+    adapters,
     catalog,
     differences,
     estimates,
@@ -38,7 +39,7 @@ from app.problems import Problem, from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
-from app.web import accuracy, compare, differ, pages, verification
+from app.web import accuracy, compare, differ, machine, pages, verification
 from app.web import jobs as job_pages
 from app.web import reports as report_pages
 from app.web import software as software_page
@@ -81,7 +82,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(health.router)
     application.include_router(metrics.router)
     routers = (
-        estimates, searches, verifications, differences, jobs, reports, catalog, offers, software,
+        estimates, searches, verifications, differences, jobs, reports, catalog, adapters, offers, software,
     )  # fmt: skip
     for router in (module.router for module in routers):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
@@ -93,6 +94,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(software_page.router)
     application.include_router(accuracy.router)
     application.include_router(differ.router)
+    application.include_router(machine.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     application.state.navigation = site_map(application.routes)
     _answer_errors(application)

@@ -37,13 +37,18 @@ class TorchBuild:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How to print it."""
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument("--describe", action="store_true", help="print the line that the page /machine reads")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Look and say; 0 when the software can use the hardware, 1 when something is to be done."""
     from app.detect import detect, to_machines
+    from app.detect.pasted import described
 
     found, torch = detect(), torch_build()
+    if arguments.describe:
+        console.write(described(found))
+        return 0
     machines = to_machines(found)
     todo = list(advice(machines[0] if machines else None, torch))
     optional = list(missing_for_methods(machines[0] if machines else None, _installed()))

@@ -43,6 +43,7 @@ _MAP: Sequence[Group] = (
         (
             Link("/models", "Models", prominent=True),
             Link("/devices", "Devices", prominent=True),
+            Link("/machine", "Whose machine?"),
             Link("/software", "Software"),
             Link("/offers", "Offers"),
             Link("/workers", "Workers"),

@@ -10,6 +10,7 @@ from planner.hardware.devices import (
     find_devices,
     match_name,
     match_pci,
+    named,
     nearest_ids,
 )
 from planner.hardware.errors import MachineError, UnknownDevice
@@ -54,6 +55,7 @@ __all__ = [
     "find_devices",
     "match_name",
     "match_pci",
+    "named",
     "nearest_ids",
     "resolve_machine",
     "system_share_bytes",

@@ -91,6 +91,11 @@ def match_name(name: str, memory_bytes: int | None = None) -> DeviceProfile | No
     return _only(_by_alias().get(normalise(name), ()), memory_bytes)
 
 
+def named(name: str) -> Sequence[DeviceProfile]:
+    """Every device that prints exactly this name: cards of several sizes may share one."""
+    return tuple(_by_alias().get(normalise(name), ()))
+
+
 def match_pci(pci_id: str, memory_bytes: int | None = None) -> DeviceProfile | None:
     """Return the one device with this PCI id, "vendor:device:revision" or "vendor:device" in hex, or None."""
     key = pci_id.casefold()

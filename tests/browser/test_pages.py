@@ -30,6 +30,7 @@ PAGES = {
     "differ": "/differ?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora&lora.rank=8",
     "jobs": "/jobs",
     "workers": "/workers",
+    "machine": "/machine",
     "method": "/methodology",
     "accuracy": "/accuracy",
     "glossary": "/glossary",
@@ -129,3 +130,47 @@ def test_vendored_files_are_what_the_manifest_says() -> None:
     assert {entry["file"] for entry in entries} == {path.name for path in VENDOR.iterdir()} - {"MANIFEST.json"}
     for entry in entries:
         assert hashlib.sha256((VENDOR / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+
+
+ADAPTER = """
+Object.defineProperty(navigator, "gpu", {value: undefined});
+window.asked = 0;
+HTMLCanvasElement.prototype.getContext = () => ({
+  RENDERER: 1,
+  getExtension: () => ({UNMASKED_RENDERER_WEBGL: 2}),
+  getParameter: () => { window.asked += 1; return NAME; },
+});
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("ANGLE (NVIDIA, NVIDIA GeForce RTX 4090 (0x00002684) Direct3D11 vs_5_0 ps_5_0, D3D11)", "Is it this one?"),
+        ("Apple GPU", "The browser hides which device it is."),
+    ],
+)
+def test_the_adapter_is_read_on_a_click_and_confirmed_by_the_person(
+    page: Page, address: str, said: str, answer: str
+) -> None:
+    page.add_init_script(ADAPTER.replace("NAME", json.dumps(said)))
+    page.goto(address)
+    assert page.evaluate("window.asked") == 0
+    link = page.get_by_role("link", name="Read my graphics adapter")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text(answer)
+    expect(page).to_have_url(re.compile(f"^{re.escape(address)}/?$"))
+    picker = page.get_by_label("Machine", exact=True)
+    expect(picker).to_have_value("this-machine")
+    if answer.startswith("Is it"):
+        page.get_by_role("button", name=re.compile("^Yes, plan for GeForce RTX 4090")).click()
+        expect(picker).to_have_value("nvidia-rtx-4090-24gb")
+
+
+def test_a_pasted_machine_reaches_the_form(page: Page, address: str) -> None:
+    page.goto(address + "/machine")
+    page.get_by_label("What it printed").fill("NVIDIA GeForce RTX 4090, 24564 MiB, 1021 MiB")
+    page.get_by_role("button", name="Describe").click()
+    page.get_by_role("link", name="Plan a run on it").click()
+    expect(page.get_by_label("Machine", exact=True)).to_have_value("nvidia-rtx-4090-24gb")

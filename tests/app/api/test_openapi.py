@@ -27,6 +27,7 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/api/v1/reports/{report_id}",
         "/api/v1/models",
         "/api/v1/models/{model_id}",
+        "/api/v1/adapters",
         "/api/v1/devices",
         "/api/v1/devices/{device_id}",
         "/api/v1/offers",
