@@ -9,8 +9,8 @@ from planner.step.encoder_decoder import encoder_decoder_attention
 from planner.step.kernels import Heads, attend
 from planner.step.linear import linear
 from planner.step.litgpt import fused_projection
-from planner.step.norms import norm
-from planner.step.player import FLOAT32, NotModelled, Player
+from planner.step.norms import norm, normalised
+from planner.step.player import FLOAT32, Player
 from planner.step.sizes import TOKENS, S, Size
 from planner.step.tape import NOTHING, Value, moved
 
@@ -35,6 +35,10 @@ def attention(player: Player, block: Attention, x: Value) -> Value:
         _rotated(player, block, projected, x)
     if player.variant.norm_place == "after_rope":
         _normed_heads(player, block, projected)
+    if block.weightless_qk_norm:
+        projected.query, projected.key = (_of_length_one(player, block, v) for v in (projected.query, projected.key))
+    if player.variant.tempered and block.position == "none":
+        projected.query = _tempered(player, projected.query)
     heads = Heads(
         block.query_heads, block.key_value_heads, block.head_dim, block.value_head_dim or block.head_dim,
         window=block.window, softcap=block.softcap, causal=block.causal, position=block.position,
@@ -46,7 +50,7 @@ def attention(player: Player, block: Attention, x: Value) -> Value:
         opened = player.tape.unary("sigmoid", projected.gate, "result")
         mixed = player.tape.multiply("gated attention output", mixed, opened)
     for module in block.extra:
-        if module.kind.endswith("norm"):
+        if module.kind.endswith("norm") and module.name != "v_norm":
             mixed = norm(player, module, mixed)
     return linear(player, block.o, mixed)
 
@@ -67,9 +71,11 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
         gate = tape.copied("gate", gate)
     at_once = player.variant.norm_place == "projection"
     q = _normed(player, block.q_norm, q) if at_once else q
-    k = linear(player, block.k, x)
-    k = _normed(player, block.k_norm, k) if at_once else k
-    v = linear(player, block.v, x) if block.v is not None else k
+    raw = linear(player, block.k, x)
+    k = _normed(player, block.k_norm, raw) if at_once else raw
+    v = linear(player, block.v, x) if block.v is not None else raw
+    for module in block.extra:
+        v = norm(player, module, v) if module.name == "v_norm" else v
     q, k, v = _clamped(player, block, q), _clamped(player, block, k), _clamped(player, block, v)
     return _Projected(q, k, v, gate)
 
@@ -105,14 +111,22 @@ def _normed_heads(player: Player, block: Attention, projected: _Projected) -> No
 
 
 def _normed(player: Player, module: Module | None, x: Value) -> Value:
-    if (
-        module is not None
-        and module.kind == "layer_norm"
-        and len(module.shape) == 2
-        and player.variant.layer_norm == "fused"
-    ):
-        raise NotModelled("a LayerNorm for each head of queries and keys (StableLM 2 12B)")
-    return norm(player, module, x)
+    normed = norm(player, module, x)
+    if module is not None and len(module.shape) == 2 and player.variant.layer_norm == "fused":
+        return player.tape.copied("normed heads", normed)  # each head has its own LayerNorm; torch.cat joins them
+    return normed
+
+
+def _of_length_one(player: Player, block: Attention, x: Value) -> Value:
+    """Each head over its root mean square, in float32 (Llama4TextL2Norm)."""
+    wide = player.tape.cast(x, FLOAT32, "float32 copy for the norm")
+    return player.tape.cast(normalised(player, wide, block.head_dim), x.width, "normed heads")
+
+
+def _tempered(player: Player, q: Value) -> Value:
+    """q times a float32 number for each position, where a layer sees none (Llama4TextAttention.forward)."""
+    wide = player.tape.elementwise("tempered q", (q,), width=FLOAT32, casts=True)
+    return player.tape.cast(wide, q.width, "tempered q")
 
 
 # -- RoPE -------------------------------------------------------------------------------------------------------------

@@ -50,8 +50,13 @@ def mixer(player: Player, block: Mixer, x: Value) -> Value:
 
 def _parallel(player: Player, block: Parallel, x: Value) -> Value:
     scaled = player.variant.branch_scale
+    player.unnormed = x
     results = [
-        mixer(player, branch.mixer, scaled_by_number(player, norm(player, branch.norm, x), scaled))
+        norm(
+            player,
+            branch.post_norm,
+            mixer(player, branch.mixer, scaled_by_number(player, norm(player, branch.norm, x), scaled)),
+        )
         for branch in block.branches
     ]
     total = results[0]

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from planner.architecture.spec import Module, Moe
 from planner.step.activations import activate
+from planner.step.every_expert import every_expert
 from planner.step.feed_forward import gated_halves, mlp
 from planner.step.linear import linear, parameter_product, weight_copies
+from planner.step.norms import norm_weight, normalised
 from planner.step.player import FLOAT32, INDEX, Player
 from planner.step.sizes import TOKENS, Size, constant
 from planner.step.tape import StorageClass, Value, moved
@@ -21,7 +23,9 @@ from planner.step.tape import StorageClass, Value, moved
 def moe(player: Player, block: Moe, x: Value) -> Value:
     """The sparse block; shared experts run before or after the routed ones, as the class has it."""
     tape = player.tape
-    if block.shared is None:
+    if player.variant.every_expert:
+        result = every_expert(player, block, x)
+    elif block.shared is None:
         result = _routed(player, block, x)
     elif player.variant.shared_first:
         shared = mlp(player, block.shared, x)
@@ -62,6 +66,7 @@ def _routing_weights(player: Player, block: Moe, x: Value) -> Value:
     """The weights of the chosen slots [b, s, top_k], and the small tensors behind them."""
     tape, way = player.tape, player.variant.router
     chosen = TOKENS * block.top_k
+    x = _scaled_input(player, block, x)
     source = tape.cast(x, FLOAT32, "float32 copy for the router") if way in _FLOAT32_LOGITS else x
     scores = _scores(player, _logits(player, block, source))
     slots = tape.constant("chosen slots", chosen, INDEX)
@@ -72,6 +77,17 @@ def _routing_weights(player: Player, block: Moe, x: Value) -> Value:
         total = tape.elementwise("sum", (weights,), elements=TOKENS)
         weights = tape.multiply("routing weights", weights, total)
     return tape.cast(weights, FLOAT32 if way in WIDE else x.width, "routing weights")
+
+
+def _scaled_input(player: Player, block: Moe, x: Value) -> Value:
+    """Gemma 4's router reads what the norms before the experts read, over its root mean square, times a scale."""
+    scale = next((module for module in block.extra if module.name == "router.scale"), None)
+    if scale is None or player.unnormed is None:
+        return x
+    tape, source = player.tape, player.unnormed
+    wide = tape.cast(source, FLOAT32, "float32 copy for the norm")
+    normal = tape.cast(normalised(player, wide, block.hidden), x.width, "normalised input")
+    return tape.unary("scaled input", norm_weight(player, scale, normal))
 
 
 _FLOAT32_LOGITS = frozenset({"sigmoid_float32", "softmax_float32", "ernie"})

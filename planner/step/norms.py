@@ -40,6 +40,8 @@ def square(player: Player, x: Value) -> Value:
 
 def _weighted(player: Player, module: Module, normal: Value, width: int) -> Value:
     tape, way = player.tape, player.variant.rms
+    if not module.weight_elements:
+        return tape.cast(normal, width, "normed input")
     if way in {"narrow", "narrow_input"}:
         return norm_weight(player, module, tape.cast(normal, width, "normalised input"))
     if way in {"unit_offset", "float32_weight"}:

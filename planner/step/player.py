@@ -48,7 +48,8 @@ class Player:
     """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained.
 
     `held` collects tensors that the class's code names, so that they live until the layer ends;
-    `merged` experts' weights with their adapters added; `shared` what layers read of one another.
+    `merged` experts' weights with their adapters added; `shared` what layers read of one another;
+    `unnormed` what parallel branches read, before their norms.
     """
 
     tape: Tape
@@ -58,6 +59,7 @@ class Player:
     held: list[Value] = field(default_factory=list[Value])
     merged: list[Value] = field(default_factory=list[Value])
     shared: Shared = field(default_factory=Shared)
+    unnormed: Value | None = None
 
     def weight_gradient(self, module: Module) -> tuple[StorageClass, ...]:
         """The gradients that backward leaves for a module's weight and bias."""

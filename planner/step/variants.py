@@ -33,15 +33,17 @@ class Variant:
 
     Attention. `rope`: rotate_half in the input's dtype or in float32, products of halves, of pairs, or complex numbers.
     `float32_tables`: cos and sin stay in float32; `repeats_tables`: each layer repeats them for itself; `rope_kinds`:
-    how many pairs of them the model makes. `joins_rotated`: heads are joined with what did not turn, even when nothing
-    is left over. `sdpa`: the class can use fused attention; if not, it computes `scores` in its own way. `split`: a
-    fused projection is cut by one operation, in slices, or by index. `repeats_heads`: fewer key and value heads are
+    how many pairs of them the model makes. `tempered`: q is scaled by position where there is no RoPE. `joins_rotated`:
+    heads are joined with what did not turn, even when nothing is left over. `sdpa`: the class can use fused attention;
+    if not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, in slices, or by
+    index. `repeats_heads`: fewer key and value heads are
     repeated, or seen by a kernel as groups; if not, no fused kernel takes them. `copies_groups`: keys and values are
     copied for every query head before any kernel. `litgpt_projection`: one product makes q, k and v, and RoPE's result
     is joined head by head.
 
     Experts. `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
-    `clamped_gate`: experts clamp gate and up. `loops_over_experts`: the class has no grouped product.
+    `clamped_gate`: experts clamp gate and up. `loops_over_experts`: the class has no grouped product;
+    `every_expert`: each expert computes every token.
 
     The stream. `residual_scale`: each branch is multiplied by a number before it is added; `embedding_scale`: so is the
     embedding; `branch_scale`: so is what each of several parallel branches reads. `float32_stream`: the residual is
@@ -77,6 +79,8 @@ class Variant:
     final_dropout: bool = False
     narrow_loss: bool = False
     head_by_head: bool = False
+    tempered: bool = False
+    every_expert: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
@@ -88,6 +92,8 @@ _GPT2 = Variant(holds_branch="result", scores="narrow")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
 _GEMMA = Variant(rms="unit_offset")
 _GEMMA3 = Variant(rms="unit_offset", rope_kinds=2, norm_place="after_projections")
+_GEMMA4 = Variant(rms="float32_weight", rope_kinds=2, router="softmax_divided")
+_LLAMA4 = Variant(rope="complex", tempered=True, every_expert=True)
 _LATE_NORM = Variant(norm_place="after_projections")
 _QWEN_MOE = Variant(router="softmax_narrowed", shared_first=True)
 _QWEN_NEXT = Variant(rms="unit_offset", router="softmax_narrowed", shared_first=True)
@@ -124,6 +130,10 @@ VARIANTS: dict[str, Variant] = {
     "gemma2": Variant(rms="unit_offset", sdpa=False),
     "gemma3": _GEMMA3,
     "gemma3_text": _GEMMA3,
+    "gemma4": _GEMMA4,
+    "gemma4_text": _GEMMA4,
+    "llama4": _LLAMA4,
+    "llama4_text": _LLAMA4,
     "recurrent_gemma": Variant(rms="unit_offset", embedding_scale=True),
     "qwen2_moe": _QWEN_MOE,
     "qwen3_moe": _QWEN_MOE,

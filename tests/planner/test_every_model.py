@@ -22,9 +22,7 @@ REFUSED = {  # models whose blocks are counted and whose forward pass has no des
     "deepseek-ai/DeepSeek-V3.2": "DeepSeek sparse attention",
     "zai-org/GLM-5": "DeepSeek sparse attention",
     "google/gemma-3n-E4B-it": "Gemma 3n .residual streams",
-    "google/gemma-4-E2B-it": "Gemma 4 .values normalised by head, per-layer embeddings, keys and values shared",
-    "google/gemma-4-26B-A4B-it": "Gemma 4 .values normalised by head, a router",
-    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "Llama 4 .every expert computes every token",
+    "google/gemma-4-E2B-it": "Gemma 4 .per-layer embeddings, keys and values shared",
 }
 
 

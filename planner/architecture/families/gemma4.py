@@ -122,15 +122,13 @@ def _feed_forward(config: Config, hidden: int, mlp: Mlp, activation: str) -> Sub
 
 
 def _not_described(config: Config, width: int) -> str:
-    """What a Gemma 4 layer does that its blocks do not say."""
-    parts = ["values normalised by head"]
+    """What a Gemma 4 layer does that its blocks do not say; empty where they say all."""
+    parts: list[str] = []
     if width:
         parts.append("per-layer embeddings")
     if config.integer("num_kv_shared_layers", 0, minimum=0):
         parts.append("keys and values shared between layers")
-    if config.flag("enable_moe_block", False):
-        parts.append("a router with scales of its own")
-    return f"Gemma 4 ({', '.join(parts)})"
+    return f"Gemma 4 ({', '.join(parts)})" if parts else ""
 
 
 def per_layer_input(hidden: int, width: int, activation: str, name: str) -> Sublayer:
@@ -167,7 +165,7 @@ def _builder(config: Config, width: int) -> Callable[[_Kind], Layer]:
         )
         if width:
             sublayers += (per_layer_input(hidden, width, activation, "post_per_layer_input_norm"),)
-        return not_described(Layer(sublayers), what)
+        return not_described(Layer(sublayers), what) if what else Layer(sublayers)
 
     return build
 

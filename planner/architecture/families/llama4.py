@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.architecture.blocks import decoder, gated_mlp, grouped_attention, layers_by, not_described, pre_norm_layer
+from planner.architecture.blocks import decoder, gated_mlp, grouped_attention, layers_by, pre_norm_layer
 from planner.architecture.config import MAXIMUM_LAYERS, Config
 from planner.architecture.experts import chosen_experts, expert_count, shared_mlp
 from planner.architecture.reader import Reader
@@ -77,15 +77,13 @@ def read_llama4_text(config: Config, top: Config | None = None) -> ModelSpec:
     The text model is built as a class of its own, so its own config decides about tying.
     """
     hidden, activation = config.integer("hidden_size"), config.text("hidden_act", "silu")
-    what = "Llama 4 (every expert computes every token, QK norms without weights, scaled queries)"
     kinds = list(zip(rope_layers(config), sparse_layers(config), strict=True))
 
     def layer(kind: tuple[bool, bool]) -> Layer:
         if kind[1]:
-            sparse = pre_norm_layer(hidden, llama4_attention(config, kind[0]), llama4_experts(config))
-            return not_described(sparse, what)
+            return pre_norm_layer(hidden, llama4_attention(config, kind[0]), llama4_experts(config))
         dense = gated_mlp(hidden, config.integer("intermediate_size_mlp"), activation=activation)
-        return not_described(pre_norm_layer(hidden, llama4_attention(config, kind[0]), dense), what)
+        return pre_norm_layer(hidden, llama4_attention(config, kind[0]), dense)
 
     spec = decoder(config, layers_by(kinds, layer), top=top)
     return replace(spec, tied=config.flag("tie_word_embeddings", False))

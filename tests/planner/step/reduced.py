@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from planner.catalog.models import all_models
+from planner.catalog.models import all_models, model
 
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 SECOND_DEPTHS = ("num_decoder_layers", "encoder_layers", "decoder_layers")
@@ -20,7 +20,14 @@ def reduced_config(model_type: str, layers: int = 4, experts: int = 16) -> dict[
     `gpt_neo` names its layers in a list of another form, which is written anew. Of a model with towers the text model
     is reduced; the towers stand idle.
     """
-    entry = next(model for model in all_models() if model.config["model_type"] == model_type)
+    return reduced_model(
+        next(entry.id for entry in all_models() if entry.config["model_type"] == model_type), layers, experts
+    )
+
+
+def reduced_model(model_id: str, layers: int, experts: int) -> dict[str, Any]:
+    """The config of one model of the catalogue, reduced alike."""
+    entry = model(model_id)
     config = copy.deepcopy(dict(entry.config))
     if "text_config" in config:
         return {**config, "text_config": _reduced(config["text_config"], layers, experts)}

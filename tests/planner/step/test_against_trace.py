@@ -14,7 +14,7 @@ from planner.architecture.registry import read_config
 from planner.step.adapters import typical_targets, with_targets
 from planner.step.program import compile_step
 from planner.step.rules import StepRules
-from tests.planner.step.reduced import reduced_config
+from tests.planner.step.reduced import reduced_config, reduced_model
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +31,17 @@ EXPERTS = (
 )  # fmt: skip
 TWO_STACKS = ("t5", "mt5", "whisper", "mllama")
 """Models of an encoder and a decoder, and one whose layers that read images are passed over."""
+BY_ID = (
+    "stabilityai/stablelm-2-12b", "google/gemma-4-31B-it", "google/gemma-4-26B-A4B-it",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct", "meta-llama/Llama-4-Maverick-17B-128E-Instruct",
+)  # fmt: skip
+"""Models that differ from the first of their type."""
 RECURRENT = ("lfm2", "qwen3_next", "bamba", "granitemoehybrid")
 NO_ADAPTERS_BY_NAME = ("mamba2", "falcon_h1", "nemotron_h", "phimoe")
 """PEFT refuses "all-linear" on them; what is adapted instead is named (test_adapters.py)."""
 
 PERCENT = {
+    "google/gemma-4-31B-it": 2.0,
     "nemotron_h": 2.0,
     "gpt_neo": 2.0,
     "bloom": 1.5,
@@ -45,6 +51,11 @@ PERCENT = {
     "falcon_h1": 2.0,
 }
 """Where more than 1 % is allowed: masks of a few MiB and einsum's scratch stand out in models this small."""
+
+
+def reduced_by(name: str, layers: int) -> dict[str, Any]:
+    """The reduced config of a model type, or of a model of the catalogue, whose experts are then fewer still."""
+    return reduced_model(name, layers, experts=8) if "/" in name else reduced_config(name, layers)
 
 
 def peak_bytes(config: dict[str, Any], rules: StepRules, sequence: int) -> int:
@@ -76,7 +87,7 @@ def traced_bytes(config: dict[str, Any], method: str, checkpointing: str, sequen
 
 def difference(model_type: str, method: str, checkpointing: str, sequence: int, layers: int) -> float:
     """(program - trace) / trace in percent."""
-    config = reduced_config(model_type, layers)
+    config = reduced_by(model_type, layers)
     rules = StepRules(
         method=method,  # pyright: ignore[reportArgumentType]
         weights_dtype="bfloat16",
@@ -117,6 +128,15 @@ def test_clamped_projections_keep_what_they_clamp(model_type: str, method: str) 
     predicted = peak_bytes(config, rules, 1024)
     assert predicted > peak_bytes(plain, rules, 1024)
     assert predicted == pytest.approx(traced_bytes(config, method, "none", 1024), rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("model_id", BY_ID)
+def test_models_unlike_the_first_of_their_type_agree(model_id: str, method: str, checkpointing: str) -> None:
+    layers = 6 if "gemma" in model_id else 4
+    assert abs(difference(model_id, method, checkpointing, 256, layers)) <= PERCENT.get(model_id, 1.0)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -25,7 +25,7 @@ def test_full_layers_have_wider_heads_and_no_value_projection() -> None:
 
 def test_experts_run_beside_the_dense_mlp() -> None:
     mixers = [sublayer.mixer for sublayer in branches_of(layers_of(spec_of("google/gemma-4-26B-A4B-it"))[0])]
-    assert [type(mixer).__name__ for mixer in mixers] == ["Attention", "Mlp", "Moe", "Opaque"]
+    assert [type(mixer).__name__ for mixer in mixers] == ["Attention", "Mlp", "Moe"]
 
 
 def test_small_models_have_an_audio_tower_and_shared_keys() -> None:
