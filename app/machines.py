@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from app.web.numbers import gib
+from planner.catalog.offers import offer
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware import THIS_MACHINE, DeviceProfile, Machine, UnknownDevice, all_devices, device
 from planner.units import GIB
@@ -82,6 +83,8 @@ def groups() -> list[tuple[str, list[DeviceProfile]]]:
 
 def name_of(request: MachineRequest, machine_label: str) -> str:
     """What a page calls the machine of a plan."""
+    if request.offer is not None:
+        return offer(request.offer).full_name
     count = f"{request.device_count} × " if request.device_count > 1 else ""
     if isinstance(request.device, DeviceFigures):
         return count + request.device.name

@@ -41,6 +41,7 @@ from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
 from app.web import accuracy, compare, differ, machine, pages, verification
 from app.web import jobs as job_pages
+from app.web import offers as offers_page
 from app.web import reports as report_pages
 from app.web import software as software_page
 from app.web.configs import ConfigStore
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(compare.router)
     application.include_router(report_pages.router)
     application.include_router(software_page.router)
+    application.include_router(offers_page.router)
     application.include_router(accuracy.router)
     application.include_router(differ.router)
     application.include_router(machine.router)

@@ -14,19 +14,25 @@ from pydantic import ValidationError
 from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
 from app.problems import Problem, from_validation
-from planner.architecture.config import ConfigError
+from planner.architecture.config import ConfigError, UnknownModelType
 from planner.catalog.models import UnknownModel, model, nearest_models
 from planner.contract import Answer, EstimateRequest
-from planner.errors import PlanError
+from planner.errors import NotModelledError, PlanError
 from planner.estimate import estimate, sha256_of, spec_of
+from planner.evaluation import prepare
 from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+from planner.heatmap import HeatMap, heat_map
 from planner.observed import Explanation, Unreadable, explain, read
+from planner.plan import Plan as PreparedPlan
+from planner.rental import Rental, rentals
 from planner.units import gib_to_bytes
 
 if TYPE_CHECKING:
     from app.jobs.verifier import Ticket, Verifier
     from app.settings import Settings
 
+OFFERS_SHOWN = 5
+FREE_OFFERS_SHOWN = 3
 _AUTO_MAP_WARNING = (
     "The config.json names code of its own (`auto_map`). It was not loaded or executed; the estimate follows the "
     "known architecture of its model_type."
@@ -39,6 +45,15 @@ class Plan:
 
     request: EstimateRequest
     config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A plan filled in, its map of micro-batch and sequence, and the offers that run it."""
+
+    prepared: PreparedPlan
+    heat: HeatMap
+    rentals: list[Rental]
 
 
 class Plans:
@@ -176,6 +191,17 @@ class Plans:
         here = request.machine.device == THIS_MACHINE and request.machine.offer is None
         detected = self.this_machine() if here else None
         return resolve_machine(request.machine, detected)
+
+    def around(self, plan: Plan) -> Around | None:
+        """What lies around a plan: its map of batch and sequence, and the offers that run it; None if there is none."""
+        try:
+            spec = spec_of(plan.config, sha256_of(plan.config))
+            prepared = prepare(plan.request, spec, self.machine(plan.request))
+            found = heat_map(prepared)
+            offers = rentals(plan.request, spec, limit=OFFERS_SHOWN, free_limit=FREE_OFFERS_SHOWN)
+        except (NotModelledError, PlanError, ConfigError, UnknownModelType, OverflowError):
+            return None
+        return Around(prepared, found, offers)
 
     def evaluate(self, plan: Plan, *, advice: bool, machine: Machine | None = None) -> Answer:
         """The engine's answer, its errors as problems; on the machine of the request, or on one that was looked at."""

@@ -20,7 +20,7 @@ def costs_of(request: EstimateRequest, plan: Plan, time: StepTime | None) -> Cos
     """Money and energy of the run, None where neither a price, a power nor a time to finish says anything.
 
     cost = hours x price of an hour; energy = seconds x board power x devices: an upper bound, because a training step
-    rarely draws the whole of it and the host around the devices is not in it.
+    rarely draws the whole of it and the host around the devices is not in it. The rent holds the electricity.
     """
     machine, asked = plan.machine, request.machine
     finish = None if time is None or plan.tokens is None else _finish_hours(time, plan.tokens)
@@ -39,7 +39,7 @@ def costs_of(request: EstimateRequest, plan: Plan, time: StepTime | None) -> Cos
         cost_interval_usd=None if cost is None else (cost[0], cost[2]),
         energy_kwh=None if energy is None else energy[1],
         energy_interval_kwh=None if energy is None else (energy[0], energy[2]),
-        electricity_usd=_product(None if energy is None else energy[1], asked.electricity_usd_per_kwh),
+        electricity_usd=_product(energy[1], asked.electricity_usd_per_kwh) if energy and offer is None else None,
         sessions=None if finish is None else _sessions(machine.rent, finish),
         purchase=_purchase(asked, machine),
     )
@@ -84,17 +84,17 @@ def _sessions(rent: Rent | None, finish: tuple[float, float, float]) -> Sessions
         sessions=sessions,
         weeks=weeks,
         must_resume=sessions > 1 or (weeks or 1) > 1,
-        message=_session_words(offer.full_name, sessions, weeks, length),
+        message=_session_words(sessions, weeks, length),
     )
 
 
-def _session_words(name: str, sessions: int, weeks: int | None, length: float | None) -> str:
+def _session_words(sessions: int, weeks: int | None, length: float | None) -> str:
     limit = "" if length is None else f" of at most {length:g} hours"
     if sessions == 1 and (weeks or 1) == 1:
         within = "" if weeks is None else " and the quota of one week"
-        return f"fits one session{limit}{within} on {name}"
+        return f"fits one session{limit}{within}"
     quota = "" if weeks is None else f", {weeks} {'week' if weeks == 1 else 'weeks'} of quota"
-    return f"needs {sessions} sessions{limit} on {name}{quota}: save checkpoints and resume"
+    return f"needs {sessions} sessions{limit}{quota}: save checkpoints and resume"
 
 
 def _purchase(asked: MachineRequest, machine: Machine) -> Purchase | None:

@@ -144,14 +144,24 @@ def survey(plan: Plan, points: Points) -> Survey:
         NotModelledError: no formula covers the plan.
         OverflowError: some plan may need more than 4 PiB.
     """
+    sums, grades = graded(plan, points)
+    time, why = _time(plan, points, sums)
+    return Survey(sums, grades, memory_factors(plan.machine.device).around(sums.required_bytes), time, why)
+
+
+def graded(plan: Plan, points: Points) -> tuple[Totals, NDArray[np.int64]]:
+    """The sums of a plan at many sizes and their verdicts, as positions in VERDICTS.
+
+    Raises:
+        NotModelledError: no formula covers the plan.
+        OverflowError: some plan may need more than 4 PiB.
+    """
     try:
         sums = totals(plan, points)
     except NotModelled as error:
         raise _not_modelled(error) from error
     supported = unsupported_reason(support_for(plan.machine.device, plan.needs)) is None
-    grades = np.broadcast_to(_grade(_limits(plan, sums), supported=supported), points.batch.shape)
-    time, why = _time(plan, points, sums)
-    return Survey(sums, grades, memory_factors(plan.machine.device).around(sums.required_bytes), time, why)
+    return sums, np.broadcast_to(_grade(_limits(plan, sums), supported=supported), points.batch.shape)
 
 
 # -- the verdict ----------------------------------------------------------------------------------------------------
@@ -277,6 +287,7 @@ __all__ = [
     "Evaluation",
     "Survey",
     "evaluate",
+    "graded",
     "host_peak_bytes",
     "prepare",
     "survey",

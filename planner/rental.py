@@ -39,7 +39,7 @@ class Rental:
 
 
 def rentals(request: EstimateRequest, spec: ModelSpec, *, limit: int, free_limit: int) -> list[Rental]:
-    """The offers on which the plan fits or is tight, free ones first, then the cheapest for a token.
+    """The offers on which the plan fits or is tight, free ones first, then the cheapest for a token; what fits before.
 
     Offers of one machine are weighed once. On several devices the plan runs as it says: data parallel, ZeRO as given.
     """
@@ -53,7 +53,7 @@ def rentals(request: EstimateRequest, spec: ModelSpec, *, limit: int, free_limit
         evaluation, price = weighed[shape], offer.price(spot=offer.usd_per_hour is None)
         if evaluation is not None and evaluation.time is not None and price is not None:
             found.append((price / evaluation.time.tokens_per_second, offer, evaluation))
-    found.sort(key=lambda entry: (entry[0], entry[1].id))
+    found.sort(key=lambda entry: (entry[2].verdict != "fits", entry[0], entry[1].id))
     free = [entry for entry in found if entry[1].free][:free_limit]
     paid = [entry for entry in found if not entry[1].free][:limit]
     return [_rental(offer, _rented(document, offer), evaluation) for _, offer, evaluation in (*free, *paid)]

@@ -6,7 +6,8 @@ the hash of its canonical JSON (`config=…`), a model of the Hub by its id and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +67,19 @@ def pairs_of(request: EstimateRequest, config_hash: str | None = None) -> dict[s
         pairs["revision"] = request.model.revision
     pairs.update(flatten(request))
     return pairs
+
+
+def sized(request: EstimateRequest, config_hash: str | None) -> Callable[[int, int], str]:
+    """Query strings of one plan at other micro-batches and sequence lengths, without writing each anew."""
+    run = request.run.model_copy(update={"micro_batch_size": 1, "sequence_length": 1})
+    template = query(request.model_copy(update={"run": run}), config_hash)
+    sizes = re.compile(r"(?<=&)(micro_batch_size|sequence_length)=1(?=&|$)")
+
+    def at(batch: int, sequence: int) -> str:
+        values = {"micro_batch_size": batch, "sequence_length": sequence}
+        return sizes.sub(lambda found: f"{found[1]}={values[found[1]]}", template)
+
+    return at
 
 
 def carried(queries: Iterable[str]) -> str:

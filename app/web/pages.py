@@ -22,9 +22,12 @@ from app.plans import Plan, Plans
 from app.problems import KINDS, Problem
 from app.web import address, form, markdown
 from app.web.configs import ConfigStore
+from app.web.heat import heat_of
+from app.web.offers import rental_of
 from app.web.result import Result, result_of
 from app.web.templating import page, render
 from planner.catalog.models import UnknownModel, all_models, find_models, model
+from planner.catalog.offers import price_dates
 from planner.contract import Answer
 from planner.hardware import UnknownDevice, all_devices, device, find_devices
 from planner.support import kind_of, routes_for
@@ -204,20 +207,35 @@ def plan_at(request: Request, pairs: Iterable[tuple[str, str]]) -> tuple[Plan, s
 def plan_page(request: Request) -> Response:
     """The answer to the plan that the address holds."""
     try:
-        result = _result(request)
+        plan, result = _result(request)
     except Problem as problem:
         filled = form.with_problem(dict(request.query_params), problem)
         return _form_page(request, filled, status=problem.status)
     if request.url.query != result.query:
         return RedirectResponse(f"/plan?{result.query}", status_code=302)
-    return site_page(request, "plan.html", **_result_values(request, result))
+    values = _result_values(request, result) | _around_values(request, plan, result)
+    return site_page(request, "plan.html", **values)
 
 
-def _result(request: Request) -> Result:
+def _result(request: Request) -> tuple[Plan, Result]:
     asked = address.parse(request.query_params.multi_items())
     config = stored(request, asked)
     plan, answer = _evaluated(request, asked, config, advice=True)
-    return result_for(request, plan, answer, asked.config_hash)
+    return plan, result_for(request, plan, answer, asked.config_hash)
+
+
+def _around_values(request: Request, plan: Plan, result: Result) -> dict[str, Any]:
+    """The map of batch and sequence, and the offers that run the plan."""
+    plans: Plans = request.app.state.plans
+    around = plans.around(plan) if result.answer.memory is not None else None
+    if around is None:
+        return {"heat": None, "rentals": []}
+    hash_ = result.pairs.get("config")
+    return {
+        "heat": heat_of(around.heat, around.prepared, plan.request, hash_),
+        "rentals": [rental_of(found, hash_) for found in around.rentals],
+        "prices_as_of": price_dates(),
+    }
 
 
 def result_for(request: Request, plan: Plan, answer: Answer, config_hash: str | None) -> Result:
@@ -242,20 +260,20 @@ def _result_values(request: Request, result: Result) -> dict[str, Any]:
         "base_address": str(request.base_url).rstrip("/"),
         "machine_label": site.machine_label,
         "needs_token": needs_token(request.app.state.settings),
-        "on_this_machine": result.answer.request.machine.device == "this-machine",
+        "on_this_machine": result.answer.request.machine.device == "this-machine" and asked.machine.offer is None,
     }
 
 
 @router.get("/plan.json")
 def plan_json(request: Request) -> Response:
     """The answer as the API gives it."""
-    return Response(_result(request).answer.model_dump_json(), media_type="application/json")
+    return Response(_result(request)[1].answer.model_dump_json(), media_type="application/json")
 
 
 @router.get("/plan.md")
 def plan_markdown(request: Request) -> Response:
     """The answer for issues and model cards."""
-    text = render("plan.markdown", **_result_values(request, _result(request)))
+    text = render("plan.markdown", **_result_values(request, _result(request)[1]))
     return PlainTextResponse(text, media_type="text/markdown")
 
 

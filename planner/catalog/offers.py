@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 MAXIMUM_PAGE = 200
+_LABEL = re.compile(r"(\d+) ?GB\b")
 
 
 class UnknownOffer(LookupError):
@@ -59,8 +61,8 @@ class Offer:
 
     @property
     def full_name(self) -> str:
-        """Provider and offer."""
-        return f"{self.provider} {self.name}"
+        """Provider and offer; where the offer's name holds the card's label, which says GB and means GiB, in GiB."""
+        return _LABEL.sub(r"\1 GiB", f"{self.provider} {self.name}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,10 +116,10 @@ class StepProgram:
         return rounded(self.coefficients.astype(table.dtype, copy=False) @ table, rounding_bytes)
 
     def _refuse_inexact(self, values: Mapping[str, Quantity]) -> None:
-        """Several plans are calculated in float64, exactly as far as they are taken; judged by each largest value."""
-        highest = {name: float(np.max(value)) for name, value in values.items()}
-        products = [product_of(monomial, highest) for monomial in self.monomials]
-        if sum(map(mul, products, self.largest_coefficients)) > EXACT:
+        """Several plans are calculated in float64, exactly as far as they are taken."""
+        in_floats = {name: value * 1.0 for name, value in values.items()}
+        products = [product_of(monomial, in_floats) for monomial in self.monomials]
+        if np.max(sum(map(mul, products, self.largest_coefficients))) > EXACT:
             raise OverflowError("the sizes are beyond 4 PiB")
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.browser
 VENDOR = Path(__file__).parent / "vendor"
 PLAN = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"
 PAGES = {
+    "offers": "/offers?q=kaggle",
     "form": "/",
     "wrong form": f"{PLAN}&method=magic",
     "yes": f"{PLAN}&method=qlora",

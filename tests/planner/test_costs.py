@@ -46,9 +46,10 @@ def test_an_offer_says_device_host_and_price() -> None:
 
 
 def test_energy_is_the_board_power_over_the_time() -> None:
-    given = rented(electricity_usd_per_kwh=0.3)
-    assert costs(given).energy_kwh == pytest.approx(hours(given) * 0.45)
-    assert costs(given).electricity_usd == pytest.approx(hours(given) * 0.45 * 0.3)
+    own = answer(request(LLAMA_8B, RTX_4090, machine={"electricity_usd_per_kwh": 0.3}, method="qlora", tokens=TOKENS))
+    assert costs(own).energy_kwh == pytest.approx(hours(own) * 0.45)
+    assert costs(own).electricity_usd == pytest.approx(hours(own) * 0.45 * 0.3)
+    assert costs(rented(electricity_usd_per_kwh=0.3)).electricity_usd is None  # the rent holds it
 
 
 def test_the_intervals_follow_the_time() -> None:
