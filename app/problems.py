@@ -33,6 +33,9 @@ KINDS: Mapping[str, Kind] = {
         400, "Unknown host", "Open the page under the address that `trainfit serve` printed, or start it with --host."
     ),
     "cross_site": Kind(403, "Request from another site", "Send the form from trainfit's own page."),
+    "no_timeline": Kind(
+        404, "No timeline", "Verify a plan that the trace covers; the page of the verification says what it does not."
+    ),
     "not_the_maker": Kind(
         403,
         "The report is somebody else's",

@@ -8,8 +8,11 @@ from starlette.responses import RedirectResponse, Response
 
 from app.api.verifications import verified_while_connected
 from app.pace import keep_pace
+from app.problems import Problem
 from app.web import pages
 from app.web.charts import TERM_LABELS
+from app.web.timeline import timeline_chart, timeline_csv
+from planner.contract import Answer
 
 router = APIRouter(include_in_schema=False)
 
@@ -17,11 +20,39 @@ router = APIRouter(include_in_schema=False)
 @router.post("/plan/verify")
 async def verify(request: Request) -> Response:
     """Verify the plan that the address holds, and show what came of it."""
+    plan, config_hash, answer = await _verified(request)
+    result = pages.result_for(request, plan, answer, config_hash)
+    timeline = answer.evidence.timeline
+    chart = timeline_chart(timeline, answer.memory.device) if timeline and answer.memory else None
+    return pages.site_page(request, "verification.html", result=result, labels=TERM_LABELS, chart=chart)
+
+
+@router.post("/plan/verify.json")
+async def verify_as_json(request: Request) -> Response:
+    """The same answer as a file, timeline included; the verifier remembers it."""
+    _, _, answer = await _verified(request)
+    return _file(answer.model_dump_json(), "application/json", "verification.json")
+
+
+@router.post("/plan/verify.csv")
+async def timeline_as_csv(request: Request) -> Response:
+    """The timeline as a table, one row for each instant."""
+    _, _, answer = await _verified(request)
+    timeline = answer.evidence.timeline
+    if timeline is None:
+        said = " ".join(answer.evidence.notes) or "this plan could not be verified"
+        raise Problem("no_timeline", f"there is no timeline: {said}", field="run")
+    return _file(timeline_csv(timeline), "text/csv", "timeline.csv")
+
+
+async def _verified(request: Request) -> tuple[pages.Plan, str | None, Answer]:
     keep_pace(request, "verifications")
     plan, config_hash = await run_in_threadpool(pages.plan_of, request)
-    answer = await verified_while_connected(request, plan.request, advice=False)
-    result = pages.result_for(request, plan, answer, config_hash)
-    return pages.site_page(request, "verification.html", result=result, labels=TERM_LABELS)
+    return plan, config_hash, await verified_while_connected(request, plan.request, advice=False)
+
+
+def _file(text: str, media_type: str, name: str) -> Response:
+    return Response(text, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 @router.get("/plan/verify")

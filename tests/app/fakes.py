@@ -24,6 +24,9 @@ from planner.contract import (
     SoftwareSupport,
     Terms,
     Throughput,
+    Timeline,
+    TimelinePeak,
+    TimelineSpan,
     Verdict,
 )
 from planner.hardware import Machine
@@ -186,7 +189,34 @@ class FakeVerifier(Verifier):
         return answer.model_copy(update={"evidence": _EVIDENCE})
 
 
+TIMELINE = Timeline(
+    layers=32,
+    instant_count=9,
+    spans=[
+        TimelineSpan(moment="forward", first=0, end=4),
+        TimelineSpan(moment="loss", first=4, end=5),
+        TimelineSpan(moment="backward", first=5, end=8),
+        TimelineSpan(moment="optimizer_step", first=8, end=9),
+    ],
+    peaks=[
+        TimelinePeak(moment="forward", instant=3, bytes=8 * GIB, module="model.layers.31.mlp.act_fn", operation="silu"),
+        TimelinePeak(moment="loss", instant=4, bytes=14 * GIB, module="lm_head", operation="_to_copy"),
+        TimelinePeak(moment="backward", instant=5, bytes=13 * GIB, module="", operation="mm"),
+        TimelinePeak(moment="optimizer_step", instant=8, bytes=6 * GIB, module="", operation="_foreach_sqrt"),
+    ],
+    instants=[0, 1, 2, 3, 4, 5, 6, 7, 8],
+    modules=["model.embed_tokens", "a", "b", "model.layers.31.mlp.act_fn", "lm_head", "", "<c>", "d", ""],
+    operations=["embedding", "mm", "mm", "silu", "_to_copy", "mm", "mm", "mm", "_foreach_sqrt"],
+    allocated_bytes=[size * GIB for size in (6, 7, 7, 8, 14, 13, 9, 6, 6)],
+    reserved_bytes=[size * GIB for size in (7, 7, 8, 9, 15, 15, 15, 15, 15)],
+    terms={
+        "weights": [5 * GIB] * 9,
+        "activations": [size * GIB for size in (1, 2, 2, 3, 3, 3, 3, 1, 1)],
+        "logits_and_loss": [size * GIB for size in (0, 0, 0, 0, 6, 5, 1, 0, 0)],
+    },
+)
 _EVIDENCE = Evidence(
+    timeline=TIMELINE,
     tier="verified",
     differences=[
         Difference(

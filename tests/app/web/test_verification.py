@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 
 from starlette.testclient import TestClient
@@ -13,7 +16,7 @@ from app.plans import Plans
 from app.settings import Settings
 from planner.contract import Answer, Evidence, Reason
 from tests.app.conftest import fake_machine, unreachable_hub
-from tests.app.fakes import FakeVerifier, fake_estimate
+from tests.app.fakes import TIMELINE, FakeVerifier, fake_estimate
 
 HTML = {"accept": "text/html"}
 QUERY = "v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&method=qlora"
@@ -91,3 +94,28 @@ def test_another_sites_form_is_refused(client: TestClient) -> None:
 
 def test_an_address_without_a_model_is_a_problem(client: TestClient) -> None:
     assert client.post("/plan/verify?v=1", headers=HTML).status_code == 422
+
+
+def test_the_timeline_is_drawn_said_and_handed_out(client: TestClient) -> None:
+    text = client.post(f"/plan/verify?{QUERY}", headers=HTML).text
+    assert "The peak is 14.0 GiB in loss, in lm_head, when" in re.sub(r"<[^>]+>|\s", " ", text).replace(
+        "  ", " "
+    ).replace(" ,", ",")
+    assert text.count('class="t-logits_and_loss"') >= 2
+    assert '<tr><th scope="row">optimizer step</th>' in text
+    assert "style=" not in text
+    (block,) = re.findall(r'<script type="application/json" id="timeline-data">(.*?)</script>', text)
+    assert json.loads(block)["modules"][6] == "<c>"
+    rows = list(csv.DictReader(io.StringIO(client.post(f"/plan/verify.csv?{QUERY}", headers=HTML).text)))
+    assert [row["moment"] for row in rows][3:6] == ["forward", "loss", "backward"]
+    assert int(rows[4]["allocated_bytes"]) == sum(int(rows[4][f"{term}_bytes"]) for term in TIMELINE.terms)
+    answer = client.post(f"/plan/verify.json?{QUERY}", headers=HTML)
+    assert answer.headers["content-disposition"] == 'attachment; filename="verification.json"'
+    assert Answer.model_validate_json(answer.text).evidence.timeline == TIMELINE
+
+
+def test_without_a_timeline_there_is_no_chart_and_no_file(settings: Settings) -> None:
+    with serve(settings, Uncovered()) as client:
+        assert "timeline" not in client.post(f"/plan/verify?{QUERY}").text
+        answer = client.post(f"/plan/verify.csv?{QUERY}")
+    assert answer.status_code == 404
