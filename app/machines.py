@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from app.web.numbers import gib
-from planner.catalog.offers import offer
+from planner.catalog.offers import Offer, UnknownOffer, offer
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware import THIS_MACHINE, DeviceProfile, Machine, UnknownDevice, all_devices, device
 from planner.units import GIB
@@ -84,7 +84,7 @@ def groups() -> list[tuple[str, list[DeviceProfile]]]:
 def name_of(request: MachineRequest, machine_label: str) -> str:
     """What a page calls the machine of a plan."""
     if request.offer is not None:
-        return offer(request.offer).full_name
+        return offer_name(request.offer)
     count = f"{request.device_count} × " if request.device_count > 1 else ""
     if isinstance(request.device, DeviceFigures):
         return count + request.device.name
@@ -124,3 +124,18 @@ def values_of(machine: Machine) -> dict[str, str]:
 
 def _gib(size_bytes: int) -> str:
     return f"{size_bytes / GIB:.2f}".rstrip("0").rstrip(".")
+
+
+def offer_name(offer_id: str) -> str:
+    """What a page calls a rented machine: the offer, and the devices that are in it."""
+    try:
+        rented = offer(offer_id)
+    except UnknownOffer:
+        return offer_id
+    return f"{rented.full_name}: {devices_of(rented)}" if rented.device_id else rented.full_name
+
+
+def devices_of(rented: Offer) -> str:
+    """The devices of an offer."""
+    count = f"{rented.device_count} × " if (rented.device_count or 1) > 1 else ""
+    return count + device(rented.device_id or "").display_name

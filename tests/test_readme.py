@@ -46,7 +46,7 @@ def test_three_commands_lead_from_nothing_to_a_comparison(server: str, tmp_path:
     commands = block("From nothing to a comparison", "sh")
     assert len(re.findall(r"^curl ", commands, re.MULTILINE)) == 3
     said = typed(["bash", "-euo", "pipefail"], commands, server, tmp_path)
-    assert '"id":"nvidia-t4-16gb"' in said
+    assert '"id":"kaggle-gpu-t4-x2"' in said
     comparison = (tmp_path / "comparison.md").read_text()
     assert comparison.startswith("# My laptop, a rented 4090, or Kaggle?")
     assert "2 × Tesla T4" in comparison

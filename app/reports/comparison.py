@@ -11,7 +11,7 @@ from app.reports.document import LETTERS, PlanSummary
 from app.web import charts
 from app.web.numbers import gib, percent, plain, rate, words
 from app.web.result import VERDICTS, leaves
-from planner.contract import Answer, Memory, Terms, Throughput
+from planner.contract import Answer, Costs, Memory, Terms, Throughput
 from planner.units import format_count, format_seconds
 
 Unit = Literal["bytes", "seconds", "tokens per second", "share", "kWh", "USD", "parameters", "text"]
@@ -259,6 +259,10 @@ def _time(of: Callable[[Throughput], Value]) -> Callable[[Answer], Value]:
     return lambda answer: of(answer.throughput) if answer.throughput else None
 
 
+def _costs(of: Callable[[Costs], Value]) -> Callable[[Answer], Value]:
+    return lambda answer: of(answer.costs) if answer.costs else None
+
+
 def _term(name: str) -> Callable[[Answer], Value]:
     return _memory(lambda memory: getattr(memory.device.terms, name))
 
@@ -291,8 +295,19 @@ _MEASURES: Final[Sequence[tuple[str, Sequence[_Measure]]]] = (
         "Time and money",
         (
             _Measure("finish", "To finish", "seconds", _time(lambda time: time.seconds_to_finish), "less"),
-            _Measure("cost", "Cost", "USD", _time(lambda time: time.cost_usd), "less"),
-            _Measure("energy", "Energy", "kWh", _time(lambda time: time.energy_kwh), "less"),
+            _Measure("cost", "Cost", "USD", _costs(lambda costs: costs.cost_usd), "less"),
+            _Measure(
+                "cost_low", "Cost, low end", "USD", _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[0])
+            ),
+            _Measure(
+                "cost_high", "Cost, high end", "USD", _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[1])
+            ),
+            _Measure("price", "Price of an hour", "USD", _costs(lambda costs: costs.usd_per_hour)),
+            _Measure("price_as_of", "Price as of", "text", _costs(lambda costs: costs.price_as_of)),
+            _Measure(
+                "sessions", "Limits of the offer", "text", _costs(lambda c: c.sessions.message if c.sessions else None)
+            ),
+            _Measure("energy", "Energy", "kWh", _costs(lambda costs: costs.energy_kwh), "less"),
             _Measure("rate", "Tokens per second", "tokens per second", _time(lambda t: t.tokens_per_second), "more"),
             _Measure("step", "One step", "seconds", _time(lambda time: time.step_seconds), "less"),
             _Measure("step_low", "One step, low end", "seconds", _time(lambda time: time.interval[0])),
@@ -332,7 +347,7 @@ def _run_rows(answers: Sequence[Answer], baseline: int) -> list[Row]:
         row
         for knob in knobs()
         if not knob.name.startswith("device.")
-        and knob.name != "device"
+        and knob.name not in ("device", "offer")
         and (row := _knob_row(knob.name, knob.label, runs, baseline)) is not None
     ]
 

@@ -87,7 +87,7 @@ class Reports:
 
     def _device(self, request: EstimateRequest, machine: Machine) -> str:
         """The device's name; this machine's with what makes it this one."""
-        if request.machine.device != THIS_MACHINE:
+        if request.machine.device != THIS_MACHINE or request.machine.offer is not None:
             return machines.name_of(request.machine, self._machine_label)
         count = f"{machine.device_count} × " if machine.device_count > 1 else ""
         return f"{self._machine_label}: {count}{machine.device.display_name}"
@@ -291,9 +291,9 @@ def title_of(plans: Sequence[_Named]) -> str:
 
 
 def _short(device: str) -> str:
-    """A machine as a title calls it: of this machine, not what is in it."""
+    """A machine as a title calls it: of this machine and of an offer, not what is in it."""
     place, _, _ = device.partition(": ")
-    return place.lower() if place in ("This machine", "This server") else device
+    return place.lower() if place in ("This machine", "This server") else place
 
 
 def _words(title: str, notes: str, summary: Sequence[Mapping[str, str]]) -> str:

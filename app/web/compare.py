@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import parse_qsl, quote
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app import machines
 from app.api.reports import reports_of
+from app.knobs import knobs
 from app.problems import Problem
 from app.reports.comparison import Comparison
 from app.reports.document import (
@@ -28,6 +30,7 @@ from app.reports.service import Answered, title_of
 from app.web import address, form, pages
 from app.web.charts import TERM_LABELS
 from planner.catalog.models import all_models
+from planner.catalog.offers import Offer, offer, planned_offers
 from planner.hardware import THIS_MACHINE, all_devices, device
 
 router = APIRouter(include_in_schema=False)
@@ -38,19 +41,17 @@ MODEL_EXAMPLES: Sequence[str] = (
     "meta-llama/Llama-3.1-8B",
     "Qwen/Qwen2.5-0.5B",
 )
-OFTEN: Sequence[tuple[str, str]] = (
-    ("nvidia-rtx-4090-24gb", "a big gaming card, often rented"),
-    ("nvidia-rtx-3060-12gb", "a small gaming card"),
-    ("nvidia-t4-16gb", "what Colab gives"),
-    ("nvidia-t4-16gb*2", "what Kaggle gives"),
-    ("nvidia-a100-sxm-80gb", "in every cloud"),
-    ("nvidia-h100-sxm-80gb", "in every cloud"),
-    ("amd-mi300x-192gb", "AMD's in the cloud"),
-    ("apple-m4-max", "a Mac"),
+OFTEN: Sequence[str] = (
+    "offer:runpod-rtx-4090-secure",
+    "offer:kaggle-gpu-t4-x2",
+    "offer:google-colab-free-t4",
+    "nvidia-rtx-4090-24gb",
+    "nvidia-rtx-3060-12gb",
+    "apple-m4-max",
+    "offer:runpod-a100-sxm-secure",
+    "offer:runpod-h100-sxm-secure",
 )
-"""Machines that stand in front, `id*count`, and why."""
-
-_MACHINE_KNOBS = frozenset({"device", "device_count", "device_memory_gib", "host_memory_gib", "disk_free_gib"})
+"""Machines that stand in front: a device, `id*count`, or `offer:id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,6 @@ def _form_page(
     request: Request, queries: Sequence[str], filled: form.Form, chosen: Sequence[str], status: int = 200
 ) -> HTMLResponse:
     site = pages.site_of(request)
-    often = {value for value, _ in OFTEN}
     return pages.site_page(
         request,
         "compare_form.html",
@@ -214,20 +214,35 @@ def _form_page(
         machine_label=site.machine_label,
         here_machine=machines.shown(request.app.state.plans.this_machine()),
         this_is_chosen=THIS_MACHINE in chosen,
-        often=[_choice(value, hint, chosen) for value, hint in OFTEN],
-        vendors=[
-            (vendor, [_choice(item.id, "", chosen) for item in items if item.id not in often])
-            for vendor, items in machines.groups()
+        often=[_choice(value, chosen) for value in OFTEN],
+        groups=[
+            ("For rent, and free", [_choice(value, chosen) for value in _offers() if value not in OFTEN]),
+            *(
+                (vendor, [_choice(item.id, chosen) for item in items if item.id not in OFTEN])
+                for vendor, items in machines.groups()
+            ),
         ],
         device_count=len(all_devices()),
         maximum_plans=MAXIMUM_PLANS,
     )
 
 
-def _choice(value: str, hint: str, chosen: Sequence[str]) -> Choice:
-    device_id, _, count = value.partition("*")
-    name = device(device_id).display_name
-    return Choice(value, f"{count} × {name}" if count else name, hint, value in chosen)
+def _offers() -> list[str]:
+    return [f"offer:{item.id}" for item in planned_offers()]
+
+
+def _choice(value: str, chosen: Sequence[str]) -> Choice:
+    if value.startswith("offer:"):
+        rented = offer(value.removeprefix("offer:"))
+        return Choice(value, rented.full_name, f"{machines.devices_of(rented)}, {_terms(rented)}", value in chosen)
+    return Choice(value, device(value).display_name, "", value in chosen)
+
+
+def _terms(rented: Offer) -> str:
+    """What an offer costs or how long it lasts, as of its date."""
+    if rented.free:
+        return "free" + (f", {rented.weekly_hours:g} h a week" if rented.weekly_hours else "")
+    return "spot only" if rented.usd_per_hour is None else f"${rented.usd_per_hour:.2f} an hour in {rented.as_of[:7]}"
 
 
 def _basket(request: Request, queries: Sequence[str]) -> list[InBasket]:
@@ -239,6 +254,7 @@ def _in_basket(machine_label: str, queries: Sequence[str], position: int) -> InB
     query = queries[position]
     flat = dict(parse_qsl(query))
     device_id = flat.get("device", THIS_MACHINE)
+    rented = flat.get("offer")
     known = {item.id: item.display_name for item in all_devices()}
     name = machine_label if device_id == THIS_MACHINE else known.get(device_id, flat.get("device.name", device_id))
     count = flat.get("device_count", "1")
@@ -246,7 +262,7 @@ def _in_basket(machine_label: str, queries: Sequence[str], position: int) -> InB
         letter=LETTERS[position],
         query=query,
         model=flat.get("model", "pasted model"),
-        device=name if count == "1" else f"{count} × {name}",
+        device=machines.offer_name(rented) if rented else name if count == "1" else f"{count} × {name}",
         change=f"/?{query}&{address.carried(queries)}",
         without=address.comparison(_without(queries, position)),
     )
@@ -291,11 +307,22 @@ def _base(typed: Mapping[str, str], queries: Sequence[str]) -> list[tuple[str, s
 
 
 def _on(base: Iterable[tuple[str, str]], machine: str) -> str:
-    """The query of a plan on another machine, written `id` or `id*count`."""
+    """The query of a plan on another machine, written `id`, `id*count` or `offer:id`."""
+    kept = [(name, text) for name, text in base if name not in _machine_knobs()]
+    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in [*kept, *_named(machine)])
+
+
+def _named(machine: str) -> list[tuple[str, str]]:
+    if machine.startswith("offer:"):
+        return [("offer", machine.removeprefix("offer:").strip())]
     device_id, _, count = machine.partition("*")
-    kept = [(name, text) for name, text in base if name not in _MACHINE_KNOBS and not name.startswith("device.")]
-    on = [("device", device_id.strip()), *([("device_count", count.strip())] if count else [])]
-    return "&".join(f"{quote(name, safe='.')}={quote(text, safe='/,.')}" for name, text in [*kept, *on])
+    return [("device", device_id.strip()), *([("device_count", count.strip())] if count else [])]
+
+
+@cache
+def _machine_knobs() -> frozenset[str]:
+    """What an address says of the machine, and of its price."""
+    return frozenset(knob.name for knob in knobs() if knob.path[0] == "machine")
 
 
 def answered_plans(request: Request, queries: Sequence[str]) -> tuple[list[Answered], list[str]]:
