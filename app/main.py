@@ -39,7 +39,7 @@ from app.problems import Problem, from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
-from app.web import accuracy, compare, differ, machine, pages, verification
+from app.web import accuracy, claims, compare, differ, machine, pages, verification
 from app.web import jobs as job_pages
 from app.web import offers as offers_page
 from app.web import reports as report_pages
@@ -95,6 +95,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(software_page.router)
     application.include_router(offers_page.router)
     application.include_router(accuracy.router)
+    application.include_router(claims.router)
     application.include_router(differ.router)
     application.include_router(machine.router)
     application.mount("/static", _Static(directory=assets_directory("static")))

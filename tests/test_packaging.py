@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from starlette.routing import Route
 
-from app.web import compare, differ, jobs, machine, offers, pages, reports, software
+from app.web import claims, compare, differ, jobs, machine, offers, pages, reports, software
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -38,6 +38,7 @@ PAGES = {
     "/devices/{device_id}": "/devices/nvidia-rtx-4090-24gb",
     "/software": "/software",
     "/offers": "/offers",
+    "/claims": "/claims",
     "/differ": "/differ",
     "/machine": "/machine",
     "/jobs": "/jobs",
@@ -133,7 +134,7 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
 
 
 def test_every_page_is_asked_for_below() -> None:
-    rooms = (pages, software, offers, jobs, compare, reports, differ, machine)
+    rooms = (pages, software, offers, jobs, compare, reports, differ, machine, claims)
     routes = [route for room in rooms for route in room.router.routes]
     paths = {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())}
     assert paths - {"/jobs/{job_id}"} == set(PAGES)  # that one needs a job

@@ -32,6 +32,7 @@ PAGES = {
     "jobs": "/jobs",
     "workers": "/workers",
     "machine": "/machine",
+    "claims": "/claims",
     "method": "/methodology",
     "accuracy": "/accuracy",
     "glossary": "/glossary",
