@@ -55,7 +55,9 @@ def residuals_of(predictions: Iterable[Prediction]) -> list[Residual]:
             predicted = one.bytes_of(peak.kind)
             if predicted:
                 found.append(Residual(one, peak.kind, peak.bytes / predicted))
-        if one.tokens_per_second and one.run.tokens_per_second:
+        # Bytes barely depend on the device that stands in for another; speed does.
+        of_this_device = "machine.device" not in one.run.stand_ins
+        if one.tokens_per_second and one.run.tokens_per_second and of_this_device:
             found.append(Residual(one, STEP_TIME, one.tokens_per_second / one.run.tokens_per_second))
     return found
 
