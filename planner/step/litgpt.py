@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Module, Parallel, Sublayer
 from planner.step.linear import base_linear, low_rank
-from planner.step.player import Player
+from planner.step.player import FLOAT32, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import Live
 from planner.step.sizes import TOKENS, R, Size
@@ -57,7 +57,7 @@ def left_over(spec: ModelSpec, rules: StepRules) -> Live:
         for width in _input_widths(run.layer):
             live[_kept_input(width, rules)] += run.count
     live[_kept_input(spec.lm_head.inputs, rules)] += 1
-    logits = TOKENS * (spec.lm_head.outputs * rules.compute_width)
+    logits = TOKENS * (spec.lm_head.outputs * FLOAT32)
     live[StorageClass("logits of the micro-batch before", logits, "logits_and_loss")] += 1
     return live
 

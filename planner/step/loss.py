@@ -20,6 +20,8 @@ from planner.step.player import FLOAT32, Player
 from planner.step.sizes import TOKENS, Size, constant, token_chunk
 from planner.step.tape import NOTHING, StorageClass, Value, moved
 
+CONVERTED_OUTPUT = "convert_output"
+
 
 def play_head(player: Player, spec: ModelSpec, hidden: Value) -> Value:
     """Final norm is done; this plays the head and the loss and returns the scalar loss."""
@@ -52,12 +54,24 @@ def _full_logits(player: Player, spec: ModelSpec, head: Module, hidden: Value) -
     tape.term = "logits_and_loss"
     logits = product(player, head, hidden)
     seen = _capped(player, logits) if spec.logit_softcap else logits
+    if player.rules.framework == "litgpt":
+        logits = seen = converted_output(player, seen)
     narrow = player.variant.narrow_loss and not player.rules.autocast
     wide = seen if narrow else tape.cast(seen, FLOAT32, "float32 logits")
     loss = _cross_entropy(player, wide)
     tape.touch(logits, seen)
     tape.term = None
     return loss
+
+
+def converted_output(player: Player, logits: Value) -> Value:
+    """Lightning gives a model's outputs back in float32, whatever it computes in; the 16-bit logits go.
+
+    lightning/fabric/wrappers.py _FabricModule.forward, plugins/precision/half.py and bitsandbytes.py convert_output.
+    """
+    if logits.width == FLOAT32:
+        return logits
+    return player.tape.elementwise(CONVERTED_OUTPUT, (logits,), width=FLOAT32, what="float32 logits")
 
 
 def _capped(player: Player, logits: Value) -> Value:
@@ -88,8 +102,9 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     """Logits of all chunks, 16 bit, then cross-entropy a chunk at a time, which keeps each chunk's log-softmax.
 
     torchtune and torchtitan form it from a float32 copy of the chunk (torchtune modules/loss, torchtitan
-    components/loss.py), litgpt in the logits' own dtype (litgpt/utils.py chunked_cross_entropy), where the training
-    loop keeps the logits through backward. Backward lays the gradients of the chunks together once the losses are done.
+    components/loss.py), litgpt from logits that Lightning has put in float32 (litgpt/utils.py chunked_cross_entropy);
+    its training loop keeps them through backward. Backward lays the gradients of the chunks together once the losses
+    are done.
     """
     tape, chunks = player.tape, player.rules.loss_chunks
     tape.term = "logits_and_loss"
@@ -98,11 +113,12 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
         _add_head_gradients(player, head)
     rows = token_chunk(chunks) * spec.vocabulary
     litgpt = player.rules.framework == "litgpt"
-    width = logits.width if litgpt else FLOAT32
-    copies = tuple(tape.temporary("working copies of one chunk of logits", rows, width) for _ in range(2))
+    if litgpt:
+        logits = converted_output(player, logits)
+    copies = tuple(tape.temporary("working copies of one chunk of logits", rows, FLOAT32) for _ in range(2))
     chunked = Value(logits.elements, logits.width, logits.storage, logits.needs_gradient)
     tape.record("chunk", chunked, reads=(logits,), gradients=((logits, True),))
-    log_probabilities = tape.constant("log-softmax", logits.elements, width)
+    log_probabilities = tape.constant("log-softmax", logits.elements, FLOAT32)
     loss = tape.value("loss", constant(1), FLOAT32, True)
     tape.record(
         "chunked cross-entropy", loss, reads=(chunked, log_probabilities),

@@ -37,7 +37,7 @@ from planner.step.blocks import layer as play_layer
 from planner.step.encoder_decoder import heard, shared_by
 from planner.step.linear import AUTOCAST_COPY, INT8_INPUT, linear
 from planner.step.litgpt import left_over
-from planner.step.loss import play_head
+from planner.step.loss import CONVERTED_OUTPUT, play_head
 from planner.step.norms import norm
 from planner.step.player import FLOAT32, INDEX, Player, Shared
 from planner.step.rules import StepRules
@@ -259,7 +259,8 @@ def _joined_work(runs: list[_Run]) -> list[tuple[tuple[Work, ...], int, int]]:
 
 
 def _is_head(spec: ModelSpec, instant: Instant) -> bool:
-    return spec.lm_head is not None and instant.operation == spec.lm_head.name
+    """Whether the head's logits have no name yet: the product, and the copy of it that litgpt's model gives back."""
+    return spec.lm_head is not None and instant.operation in {spec.lm_head.name, CONVERTED_OUTPUT}
 
 
 def _frees_gradients(rules: StepRules) -> bool:

@@ -20,7 +20,7 @@ from planner.interval import FITTED, STEP_TIME, UNCALIBRATED, factors_of
 
 # What must not come back, not a target: a third above what was reached.
 BOUNDS = {
-    ("allocated", ""): 0.03,
+    ("allocated", ""): 0.005,
     ("reserved", ""): 0.06,
     ("process", ""): 0.10,
     ("unknown", ""): 0.12,

@@ -62,6 +62,15 @@ def test_litgpt_has_two_tables_where_the_checkpoint_ties_them() -> None:
     assert own.parameters.total - tied.parameters.total == 256_000 * 2048
 
 
+def test_lightning_gives_litgpts_logits_back_in_float32() -> None:
+    common: dict[str, Any] = {"method": "lora", "loss": "chunked", "activation_checkpointing": "none"}
+    given = ask(LLAMA_8B, framework="litgpt", sequence_length=1024, loss_chunks=8, **common)
+    logits, chunk = 1024 * 128_256, 128 * 128_256
+    assert terms(given)["logits_and_loss"] + terms(given)["temporaries"] >= 8 * logits + 8 * chunk
+    assert given.memory is not None
+    assert not any(row.what == "output of lm_head" for row in given.memory.device.ledger)
+
+
 def test_litgpt_quantises_the_head_too() -> None:
     common: dict[str, Any] = {"method": "qlora", "activation_checkpointing": "none"}
     ours, theirs = ask(LLAMA_2_7B, framework="litgpt", **common), ask(LLAMA_2_7B, framework="trl", **common)
