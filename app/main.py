@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.api import (
     adapters,
+    calibrations,
     catalog,
     differences,
     estimates,
@@ -29,6 +30,7 @@ from app.api import (
 )
 from app.api.hot import HotRoute
 from app.assets import assets_directory
+from app.calibrations import CalibrationBook
 from app.db.errors import DatabaseUnavailable
 from app.db.opened import OpenedDatabase
 from app.guard import Guard, is_loopback
@@ -40,6 +42,7 @@ from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
 from app.web import accuracy, claims, compare, differ, machine, pages, verification
+from app.web import calibrations as calibration_pages
 from app.web import jobs as job_pages
 from app.web import offers as offers_page
 from app.web import reports as report_pages
@@ -71,8 +74,8 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         separate_input_output_schemas=False,
         lifespan=_lifespan,
     )
-    application.state.plans = plans or Plans(settings)
     application.state.database = OpenedDatabase(settings)
+    application.state.plans = plans or Plans(settings, calibrations=CalibrationBook(application.state.database))
     application.state.jobs = JobService(application.state.plans, application.state.database)
     application.state.settings = settings
     application.state.configs = ConfigStore(settings.data_dir / "configs")
@@ -83,7 +86,8 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(health.router)
     application.include_router(metrics.router)
     routers = (
-        estimates, searches, verifications, differences, jobs, reports, catalog, adapters, offers, software,
+        estimates, searches, verifications, differences, jobs, calibrations, reports, catalog, adapters, offers,
+        software,
     )  # fmt: skip
     for router in (module.router for module in routers):
         application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
@@ -92,6 +96,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(job_pages.router)
     application.include_router(compare.router)
     application.include_router(report_pages.router)
+    application.include_router(calibration_pages.router)
     application.include_router(software_page.router)
     application.include_router(offers_page.router)
     application.include_router(accuracy.router)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from app.calibrations import CalibrationBook
+from app.db.opened import OpenedDatabase
 from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
 from app.problems import Problem, from_validation
@@ -66,7 +68,9 @@ class Plans:
         look: Callable[[], Machine | None] | None = None,
         hub: HubClient | None = None,
         verifier: Verifier | None = None,
+        calibrations: CalibrationBook | None = None,
     ) -> None:
+        self.calibrations = calibrations or CalibrationBook(OpenedDatabase(settings))
         self._hub = hub or HubClient(settings)
         self._settings = settings
         self._verifier = verifier
@@ -128,6 +132,7 @@ class Plans:
         """End the processes that were started."""
         if self._verifier is not None:
             self._verifier.close()
+        self.calibrations.close()
 
     def _verifying(self) -> Verifier:
         from app.jobs.verifier import Limits, Verifier
@@ -187,10 +192,10 @@ class Plans:
             raise Problem("invalid_request", str(error), field=error.field, accepted=str(error)) from error
 
     def machine(self, request: EstimateRequest) -> Machine:
-        """The machine of a request, what the person knows better applied."""
+        """The machine of a request, what the person knows better applied, with its newest calibration."""
         here = request.machine.device == THIS_MACHINE and request.machine.offer is None
         detected = self.this_machine() if here else None
-        return resolve_machine(request.machine, detected)
+        return self.calibrations.on(resolve_machine(request.machine, detected))
 
     def around(self, plan: Plan) -> Around | None:
         """What lies around a plan: its map of batch and sequence, and the offers that run it; None if there is none."""

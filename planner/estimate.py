@@ -150,7 +150,16 @@ def answer_of(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, 
 def _assumed(evaluation: Evaluation) -> dict[str, Any]:
     plan = evaluation.plan
     model = {f"model.config.{name}": value for name, value in plan.spec.assumed.items()}
-    return {**plan.assumed, **plan.machine.assumed, **model}
+    return {**plan.assumed, **plan.machine.assumed, **_calibration(evaluation), **model}
+
+
+def _calibration(evaluation: Evaluation) -> dict[str, str]:
+    """Which calibration the time rests on."""
+    found = evaluation.plan.machine.calibration
+    if found is None or evaluation.time is None:
+        return {}
+    threads = "" if found.threads is None else f", {found.threads} threads"
+    return {"machine.calibration": f"{found.id} of {found.day}{threads}"}
 
 
 def _parameters(spec: ModelSpec, evaluation: Evaluation | None) -> Parameters:

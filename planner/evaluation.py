@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -23,7 +24,7 @@ from planner.step.program import compile_run
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, choose
 from planner.support import support_for, support_warnings, unsupported_reason
-from planner.throughput import StepTime, UnknownRate, bytes_sent, step_time
+from planner.throughput import Calibrated, StepTime, UnknownRate, bytes_sent, step_time
 from planner.units import format_bytes
 
 
@@ -272,7 +273,7 @@ def _time(plan: Plan, points: Points, sums: Totals) -> tuple[StepTime | None, tu
                 gradient_accumulation_steps=plan.gradient_accumulation_steps,
                 optimizer_bytes=held.optimizer_traffic - 2 * held.host_optimizer_states,
                 paged_bytes=2 * held.host_optimizer_states, data_parallel=plan.data_parallel,
-                zero_stage=plan.zero_stage, communication_bytes=sent,
+                zero_stage=plan.zero_stage, communication_bytes=sent, calibrated=_calibrated(plan),
             ),
             (),
         )  # fmt: skip
@@ -280,6 +281,24 @@ def _time(plan: Plan, points: Points, sums: Totals) -> tuple[StepTime | None, tu
         return None, (f"no time: {error}",)
     except OverflowError:
         return None, ("no time: the plan is beyond what 64-bit numbers hold",)
+
+
+def _calibrated(plan: Plan) -> Calibrated | None:
+    """What was measured on the plan's own device, with the tensors that its optimizer updates."""
+    calibration, rules = plan.machine.calibration, plan.rules
+    if calibration is None:
+        return None
+    dtype = rules.adapter_dtype if rules.has_adapters else rules.weights_dtype
+    return Calibrated(calibration, _trained_tensors(plan.spec, rules, plan.rank), dtype)
+
+
+@lru_cache(maxsize=1024)
+def _trained_tensors(spec: ModelSpec, rules: StepRules, rank: int) -> tuple[tuple[int, int], ...]:
+    """(elements, how many) of the tensors that are trained, equal ones together."""
+    counts: Counter[int] = Counter()
+    for tensor in trained(spec, rules, rank):
+        counts[tensor.elements] += tensor.count
+    return tuple(counts.items())
 
 
 __all__ = [

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from starlette.routing import Route
 
-from app.web import claims, compare, differ, jobs, machine, offers, pages, reports, software
+from app.web import calibrations, claims, compare, differ, jobs, machine, offers, pages, reports, software
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -43,6 +43,7 @@ PAGES = {
     "/machine": "/machine",
     "/jobs": "/jobs",
     "/workers": "/workers",
+    "/calibrations": "/calibrations",
     "/methodology": "/methodology",
     "/accuracy": "/accuracy",
     "/glossary": "/glossary",
@@ -134,10 +135,10 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
 
 
 def test_every_page_is_asked_for_below() -> None:
-    rooms = (pages, software, offers, jobs, compare, reports, differ, machine, claims)
+    rooms = (pages, software, offers, jobs, calibrations, compare, reports, differ, machine, claims)
     routes = [route for room in rooms for route in room.router.routes]
     paths = {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())}
-    assert paths - {"/jobs/{job_id}"} == set(PAGES)  # that one needs a job
+    assert paths - {"/jobs/{job_id}", "/calibrations/{calibration_id}"} == set(PAGES)  # those need one
 
 
 def test_an_installed_wheel_serves_its_pages_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:

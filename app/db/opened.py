@@ -36,6 +36,11 @@ class OpenedDatabase:
         """Whether a setting names it."""
         return self._settings.database_url is not None
 
+    def is_there(self) -> bool:
+        """Whether something may be stored: asking the database itself would make it."""
+        settings = self._settings
+        return settings.database_url is not None or (settings.data_dir / FILE).exists()
+
     def close(self) -> None:
         """Give the connections back. Asking again opens again."""
         with self._lock:

@@ -54,6 +54,7 @@ _MAP: Sequence[Group] = (
         (
             Link("/methodology", "Methodology"),
             Link("/accuracy", "Accuracy"),
+            Link("/calibrations", "Calibrations"),
             Link("/claims", "Claims"),
             Link("/glossary", "Glossary"),
             Link("/errors", "Errors"),

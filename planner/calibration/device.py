@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+ClockName = Literal["wall", "processor"]
 ALLOCATORS = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps", "cpu": "cpu"}
 """The torch device type of each class of device: ROCm's builds answer to CUDA's name (torch docs, "HIP semantics")."""
 
@@ -25,9 +26,13 @@ class Peak:
 
 
 class Device:
-    """A device by the first word of its class ("cuda/nvidia-h100" is a CUDA device) and its index."""
+    """A device by the first word of its class ("cuda/nvidia-h100" is a CUDA device) and its index.
 
-    def __init__(self, device_class: str, index: int = 0) -> None:
+    `clock` is what times it. The processor's leaves out what other processes took; it tells the speed of one thread.
+    """
+
+    def __init__(self, device_class: str, index: int = 0, clock: ClockName = "wall") -> None:
+        self.clock: ClockName = clock
         family = device_class.partition("/")[0]
         if family not in ALLOCATORS:
             known = ", ".join(sorted(ALLOCATORS))
@@ -54,11 +59,15 @@ class Device:
         if not self.on_processor:
             _backend(self.type).synchronize()
 
+    def now(self) -> float:
+        """Seconds since some instant, by the clock."""
+        return time.process_time() if self.clock == "processor" else time.perf_counter()
+
     def mark(self) -> Any:
         """A point in the device's stream of work; take the seconds between two with `seconds_between`, once done."""
         if self.type not in ("cuda", "xpu"):
             self.wait()
-            return time.perf_counter()
+            return self.now()
         event = torch.Event(self.torch, enable_timing=True)
         event.record()
         return event

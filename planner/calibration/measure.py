@@ -44,7 +44,8 @@ class Reporter(Protocol):
 class Task:
     """What is to be measured: settings of one rank, on this device, with this many ranks beside it.
 
-    `imported_bytes` is what the process held before it built anything; the resident peak is counted above it.
+    `imported_bytes` is what the process held before it built anything; the resident peak is counted above it. Without
+    `weighs`, only time is taken.
     """
 
     config: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Task:
     ranks: int = 1
     seed: int = 0
     imported_bytes: int | None = None
+    weighs: bool = True
 
 
 @dataclass(slots=True)
@@ -127,7 +129,8 @@ class _Run:
             self.taken.resident_bytes = resident - self.task.imported_bytes
         self.enter("measure")
         self.time_steps(step)
-        self.weigh(step)
+        if self.task.weighs:
+            self.weigh(step)
 
     def enter(self, phase: Phase) -> None:
         """Say so, and remember for the case that memory runs out."""
@@ -155,10 +158,10 @@ class _Run:
         samples = self.taken.step_seconds
         while len(samples) < self.task.steps and not self.agreed(is_steady(samples) or _is_late(samples, ends)):
             self.clock.begin()
-            began = time.perf_counter()
+            began = self.task.device.now()
             step.run()
             phases = self.clock.end()
-            samples.append(time.perf_counter() - began)
+            samples.append(self.task.device.now() - began)
             self.taken.phase_seconds.append(phases)
             self.reporter.sample(len(samples), self.task.steps, samples[-1], tokens, self.task.device)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from planner.catalog.offers import Offer, UnknownOffer, offer
 from planner.contract import DeviceFigures, MachineRequest
 from planner.hardware.apple import DEFAULT_MACOS, working_set_bytes
+from planner.hardware.calibration import Calibration
 from planner.hardware.described import described_device
 from planner.hardware.devices import device
 from planner.hardware.errors import MachineError
@@ -39,6 +40,7 @@ class Machine:
     `host_usable_bytes` is the host memory that a training process may take; None where nobody said how much there is.
     On a shared pool (`shared_with_host`) both describe the same memory: of one unit, and of all units together.
     `assumed` lists what was filled in, by field. `rent` is what an hour of it costs, None where nobody said.
+    `calibration` holds rates that were measured on this very hardware.
     """
 
     device: DeviceProfile
@@ -53,6 +55,7 @@ class Machine:
     macos_major: int | None = None
     assumed: Mapping[str, str] = field(default_factory=dict[str, str])
     rent: Rent | None = None
+    calibration: Calibration | None = None
 
     @property
     def logical_devices(self) -> int:
@@ -68,6 +71,12 @@ class Machine:
     def usable_bytes(self) -> int:
         """Bytes of one logical device that a training process may take; see `usable_bytes`."""
         return usable_bytes(self)
+
+
+def fingerprint_of(machine: Machine) -> str:
+    """What tells this hardware from another's, as far as the speed of one device goes: its name, and a host's cores."""
+    host = machine.device.host
+    return machine.device.name if host is None else f"{machine.device.name}, {host.cores} cores"
 
 
 def usable_bytes(machine: Machine) -> int:

@@ -190,5 +190,8 @@ def rotate(player: Player, value: Value, width: int, tables: tuple[Value, ...] =
         "rope", out, reads=(value, *tables), saves=tables, gradients=((value, True),),
         forward_temporaries=working, backward_temporaries=working,
     )  # fmt: skip
-    tape.add_work("rope", "elementwise", wide, NOTHING, moved(value, out) * 3, moved(value, out) * 3)
+    tape.add_work(
+        "rope", "elementwise", wide, NOTHING, moved(value, out) * 3, moved(value, out) * 3,
+        made=moved(out) * 4, backward_made=moved(out) * 4 if value.needs_gradient else NOTHING,
+    )  # fmt: skip
     return tape.cast(out, width, "rotated heads")

@@ -17,7 +17,7 @@ from planner.step.linear import linear, parameter_product, weight_copies
 from planner.step.norms import norm_weight, normalised
 from planner.step.player import FLOAT32, INDEX, Player
 from planner.step.sizes import TOKENS, Size, constant
-from planner.step.tape import StorageClass, Value, moved
+from planner.step.tape import Product, StorageClass, Value, moved
 
 
 def moe(player: Player, block: Moe, x: Value) -> Value:
@@ -189,7 +189,7 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
         keep_recomputed=True, saves_parameter=source.needs_gradient,
     )  # fmt: skip
     player.merged += adapted
-    _grouped_work(player, block, module, source, out)
+    _grouped_work(player, block, module, source, out, trained=keeps_input)
     return out
 
 
@@ -226,14 +226,29 @@ def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, 
         "baddbmm", whole, reads=tuple(factors), saves=tuple(factors),
         gradients=tuple((factor, True) for factor in factors),
     )  # fmt: skip
+    experts, out_width = module.shape[0], per_expert // inner
+    flops = Size({("r",): 2 * rank * module.weight_elements})
+    moved_bytes = moved(*factors, whole) + constant(module.weight_elements * rules.weights_width)
+    shape = Product(constant(experts * out_width), Size({("r",): rank}), constant(inner), experts, True, True)
+    tape.add_work(
+        "W + B A", "matmul", rules.weights_width, flops, moved_bytes, moved_bytes * 2, flops * 2,
+        made=moved(whole), product=shape,
+    )  # fmt: skip
     return (whole,)
 
 
-def _grouped_work(player: Player, block: Moe, module: Module, x: Value, out: Value) -> None:
+def _grouped_work(player: Player, block: Moe, module: Module, x: Value, out: Value, *, trained: bool) -> None:
     """Only the chosen experts compute: 2 FLOPs a weight of one expert and slot that reaches an expert."""
     per_expert = block.hidden * block.intermediate * (2 if module.name.endswith("gate_up_proj") else 1)
     slots = block.expert_count + block.zero_experts
     flops = TOKENS * (2 * per_expert * block.top_k * block.expert_count // slots)
     through = moved(x, out) + constant(module.weight_elements * out.width)
-    products = int(x.needs_gradient) + int(player.trains_base)
-    player.tape.add_work(module.name, "matmul", out.width, flops, through, through * products, flops * products)
+    products = int(x.needs_gradient) + int(trained)
+    goes_up = module.name == block.experts[0].name or module.name.endswith("up_proj")
+    inner = block.hidden if goes_up else block.intermediate
+    rows = Size({m: c * block.expert_count // slots for m, c in (TOKENS * block.top_k).terms})
+    shape = Product(rows, constant(inner), constant(per_expert // inner), block.expert_count, x.needs_gradient, trained)
+    player.tape.add_work(
+        module.name, "matmul", out.width, flops, through, through * products, flops * products,
+        made=moved(out), product=shape,
+    )  # fmt: skip

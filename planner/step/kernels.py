@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from planner.step.player import BOOLEAN, FLOAT32, Player
 from planner.step.sizes import SCORES, TOKENS, Size, above, at_most, constant, windowed
-from planner.step.tape import StorageClass, Value, moved
+from planner.step.tape import NOTHING, StorageClass, Value, moved
 
 FLASH_WIDTH = 256
 """FlashAttention's largest head width (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
@@ -86,7 +86,8 @@ def _work(player: Player, q: Value, heads: Heads) -> None:
     full = visible * (heads.count * (heads.width + heads.value_width))
     through = moved(q) * 4
     player.tape.add_work(
-        "attention", "attention", q.width, full, through, through * 2, _scaled(full, 5, 2), full * 2
+        "attention", "attention", q.width, full, through, through * 2, _scaled(full, 5, 2), full * 2,
+        made=moved(q), backward_made=moved(q) * 3 if q.needs_gradient else NOTHING,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from planner.architecture.spec import Module
 from planner.step.player import Player
 from planner.step.rules import StepRules
 from planner.step.sizes import TOKENS, R, Size, constant
-from planner.step.tape import StorageClass, Value, moved
+from planner.step.tape import Product, StorageClass, Value, moved
 
 AUTOCAST_COPY = "autocast copy of a weight"
 INT8_INPUT = "int8 input"
@@ -61,7 +61,12 @@ def linear_work(player: Player, module: Module, rows: Size, width: int, input_gr
     weight = constant(module.weight_elements * width)
     through = (rows * (module.inputs + module.outputs)) * width + weight
     products = int(input_gradient) + int(trained)
-    player.tape.add_work(module.name, "matmul", width, flops, through, through * products, flops * products)
+    inputs, outputs = constant(module.inputs), constant(module.outputs)
+    player.tape.add_work(
+        module.name, "matmul", width, flops, through, through * products, flops * products,
+        made=rows * (module.outputs * width),
+        product=Product(rows, inputs, outputs, 1, input_gradient, trained),
+    )  # fmt: skip
 
 
 def parameter_product(player: Player, module: Module, x: Value, rows: Size) -> Value:
@@ -229,5 +234,13 @@ def low_rank(player: Player, name: str, x: Value, elements: Size, weight: Size) 
     flops = weight * TOKENS * 2
     through = moved(x, out) + weight * width
     products = 1 + int(x.needs_gradient)
-    tape.add_work(name, "matmul", width, flops, through, through * products, flops * products)
+    tape.add_work(
+        name, "matmul", width, flops, through, through * products, flops * products,
+        made=moved(out), product=Product(TOKENS, a_token(x.elements), a_token(elements), 1, x.needs_gradient, True),
+    )  # fmt: skip
     return out
+
+
+def a_token(size: Size) -> Size:
+    """What of a size of all tokens falls to one; sizes without tokens stay."""
+    return Size({tuple(name for name in monomial if name not in "bs"): number for monomial, number in size.terms})

@@ -88,7 +88,10 @@ def _cross_entropy(player: Player, logits: Value) -> Value:
     tape.record(
         "log_softmax", log_probabilities, reads=(logits,), saves=(log_probabilities,), gradients=((logits, True),)
     )
-    tape.add_work("loss", "loss", FLOAT32, NOTHING, moved(logits, logits) * 2, moved(logits, logits) * 2)
+    tape.add_work(
+        "loss", "loss", FLOAT32, NOTHING, moved(logits, logits) * 2, moved(logits, logits) * 2,
+        made=moved(log_probabilities), backward_made=moved(log_probabilities) * 2,
+    )  # fmt: skip
     loss = tape.value("loss", constant(1), FLOAT32, True)
     tape.record(
         "nll_loss", loss, reads=(log_probabilities,), saves=(log_probabilities,),

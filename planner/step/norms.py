@@ -67,7 +67,10 @@ def norm_weight(player: Player, module: Module, x: Value) -> Value:
         weight_gradient=player.trained_gradient(module),
         saves_parameter=x.needs_gradient,
     )
-    tape.add_work("norm", "elementwise", width, NOTHING, moved(x, out), moved(x, out) * 2)
+    tape.add_work(
+        "norm", "elementwise", width, NOTHING, moved(x, out), moved(x, out) * 2,
+        made=moved(out), backward_made=moved(out) * (int(x.needs_gradient) + int(player.trains_base)),
+    )  # fmt: skip
     return out
 
 
@@ -91,7 +94,10 @@ def _layer_norm(player: Player, module: Module, x: Value) -> Value:
         gradients=((source, True),),
         weight_gradient=player.trained_gradient(module) if module.elements else (),
     )
-    tape.add_work("norm", "elementwise", out.width, NOTHING, moved(source, out), moved(source, out) * 2)
+    tape.add_work(
+        "norm", "elementwise", out.width, NOTHING, moved(source, out), moved(source, out) * 2,
+        made=moved(out), backward_made=moved(source) if source.needs_gradient else NOTHING,
+    )  # fmt: skip
     return tape.cast(out, x.width, "normed input") if way == "float32" else out
 
 

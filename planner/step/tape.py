@@ -77,9 +77,28 @@ class Operation:
         return () if self.output is None else (self.output, *self.also)
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The shape of a matrix product: [rows, inner] x [inner, outer], `rows` shared out among `groups` equal products.
+
+    `input_gradient` and `weight_gradient` say which products backward makes of it.
+    """
+
+    rows: Size
+    inner: Size
+    outer: Size
+    groups: int
+    input_gradient: bool
+    weight_gradient: bool
+
+
 @dataclass(slots=True)
 class Work:
-    """Floating point operations and bytes moved by one operation, forward and backward."""
+    """Floating point operations and bytes moved by one operation, forward and backward.
+
+    `made` and `backward_made` are the bytes of the tensors that it makes, each of which a processor's allocator may
+    have to map anew; `product` is the shape of a matrix product.
+    """
 
     name: str
     kind: OperationClass
@@ -89,6 +108,9 @@ class Work:
     backward_flops: Size
     backward_bytes: Size
     model_backward_flops: Size
+    made: Size = NOTHING
+    backward_made: Size = NOTHING
+    product: Product | None = None
 
 
 @dataclass(slots=True)
@@ -192,7 +214,10 @@ class Tape:
             backward_temporaries=backward_temporaries,
             casts=casts,
         )
-        self.add_work(name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2)
+        self.add_work(
+            name, "elementwise", out.width, NOTHING, moved(*inputs, out), moved(*inputs, out) * 2,
+            made=moved(out), backward_made=moved(*(value for value in inputs if value.needs_gradient)),
+        )  # fmt: skip
         return out
 
     def unary(
@@ -244,7 +269,7 @@ class Tape:
         width = max(part.width for part in parts)
         out = self.value(name, elements or total, width, any(part.needs_gradient for part in parts))
         self.record(name, out, reads=parts, gradients=tuple((part, False) for part in parts))
-        self.add_work(name, "elementwise", width, NOTHING, moved(*parts, out), NOTHING)
+        self.add_work(name, "elementwise", width, NOTHING, moved(*parts, out), NOTHING, made=moved(out))
         return out
 
     def pieces(self, name: str, source: Value, sizes: tuple[Size, ...]) -> tuple[Value, ...]:
@@ -277,7 +302,7 @@ class Tape:
         out = self.value(name, large, max(left.width, right.width), left.needs_gradient or right.needs_gradient)
         gradients = tuple((value, value.width != out.width or value.elements != large) for value in (left, right))
         self.record(name, out, reads=(left, right), gradients=gradients, forward_temporaries=self.widened(left, right))
-        self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING)
+        self.add_work(name, "elementwise", out.width, NOTHING, moved(left, right, out), NOTHING, made=moved(out))
         return out
 
     def cast(self, source: Value, width: int, what: str) -> Value:
@@ -286,7 +311,7 @@ class Tape:
             return source
         return self.elementwise("cast", (source,), width=width, what=what)
 
-    def add_work(
+    def add_work(  # noqa: PLR0913  (as above)
         self,
         name: str,
         kind: OperationClass,
@@ -296,10 +321,19 @@ class Tape:
         backward_bytes: Size,
         backward_flops: Size = NOTHING,
         model_backward_flops: Size | None = None,
+        *,
+        made: Size = NOTHING,
+        backward_made: Size = NOTHING,
+        product: Product | None = None,
     ) -> None:
         """Note what the operation computes and moves; `model_backward_flops` leaves recomputation out."""
         model = backward_flops if model_backward_flops is None else model_backward_flops
-        self.work.append(Work(name, kind, width, flops, moved_bytes, backward_flops, backward_bytes, model))
+        self.work.append(
+            Work(
+                name, kind, width, flops, moved_bytes, backward_flops, backward_bytes, model,
+                made=made, backward_made=backward_made, product=product,
+            )
+        )  # fmt: skip
 
 
 def larger(left: Size, right: Size) -> Size:

@@ -10,7 +10,7 @@ from planner.hardware.profile import DeviceProfile
 from planner.interval import SCALE, UNCALIBRATED, time_factors
 from planner.throughput.factors import factors
 
-Basis = Literal["catalogue", "derived"]
+Basis = Literal["catalogue", "derived", "calibrated"]
 
 
 class UnknownRate(ValueError):
@@ -33,7 +33,6 @@ class Rates:
     matmul: dict[str, float]
     attention: dict[str, float]
     memory: float
-    link: float | None
     host_link: float
     launch_seconds: float
     step_fraction: float
@@ -81,7 +80,6 @@ def _rates_of(known: _Known, dtypes: frozenset[str]) -> Rates:
         matmul={dtype: _sustained(device, dtype) for dtype in dtypes},
         attention={dtype: _fused_attention(device, dtype) for dtype in dtypes},
         memory=device.memory_bandwidth_bytes_per_second * factors()["bandwidth_fraction"].of(_memory_kind(device)),
-        link=_link(device),
         host_link=_host_link(device),
         launch_seconds=factors()["launch_seconds"].of(device.kind),
         step_fraction=factors()["step_fraction"].of(device.kind),
@@ -166,7 +164,8 @@ def _host_link(device: DeviceProfile) -> float:
     return factors()["host_link_bytes_per_second"].of(device.architecture)
 
 
-def _link(device: DeviceProfile) -> float | None:
+def link_of(device: DeviceProfile) -> float | None:
+    """Bytes/s between devices that software reaches, None where the catalogue has no figure."""
     link = device.interconnect
     if link is None or link.bytes_per_second is None:
         return None

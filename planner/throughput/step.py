@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from planner.architecture.spec import ModelSpec
+from planner.hardware.calibration import Calibration
 from planner.hardware.profile import DeviceProfile
 from planner.step.program import StepProgram
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, maximum
-from planner.throughput.rates import Basis, Rates, UnknownRate, rates_of, reachable_flops
+from planner.throughput.calibrated import StepRows, optimizer_seconds, phase_parts, phase_seconds, step_rows
+from planner.throughput.rates import Basis, Rates, UnknownRate, link_of, rates_of, reachable_flops
 from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 
 Bound = Literal["compute", "memory", "communication"]
+COMPUTE_BOUND: Final = frozenset({"matmul", "attention"})
+"""Classes whose calibrated rates are of FLOPs; those of the others are of bytes."""
 LARGEST_INTEGER: Final = 2**63 - 1
 
 
@@ -36,6 +41,7 @@ class StepTime:
     """One optimizer step with all its micro-batches.
 
     `interval` holds the likely shortest and longest `step_seconds`. `tokens_per_second` is over all devices.
+    `phases` holds the seconds of forward, backward and optimizer_step where a calibration tells them apart.
     `mfu` is the share of `peak_flops`, None when the dense peak of the compute dtype is unknown. Communication that
     hides behind computing is in `operations` in full, so that their seconds may add up to more than the step's.
     """
@@ -48,6 +54,16 @@ class StepTime:
     basis: Basis
     operations: tuple[OperationSeconds, ...]
     peak_flops: float | None
+    phases: Mapping[str, Quantity] = field(default_factory=dict[str, Quantity])
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration of the device, and (elements, how many) of every trained tensor in `dtype`."""
+
+    calibration: Calibration
+    tensors: Sequence[tuple[int, int]]
+    dtype: str
 
 
 def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four are by keyword)
@@ -65,6 +81,7 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
     data_parallel: int = 1,
     zero_stage: int = 0,
     communication_bytes: Any = 0,
+    calibrated: Calibrated | None = None,
 ) -> StepTime:
     """The roofline's time of a step: seconds = max(FLOPs / sustained rate, bytes / sustained bandwidth) + launches.
 
@@ -86,35 +103,39 @@ def step_time(  # noqa: PLR0913  (a plan has this many quantities; all but four 
         data_parallel: ranks that train together.
         zero_stage: 3 gathers weights during forward as well.
         communication_bytes: bytes that one rank sends in an optimizer step, from `bytes_sent`.
+        calibrated: measured rates of this very device, which then replace the catalogue's.
 
     Raises:
         UnknownRate: the device's rate for a dtype, its bandwidth or, with several ranks, its link is not known.
         ValueError: several ranks but no communication_bytes.
     """
     table = work_table(program, rules, spec)
-    rates = rates_of(device, table.dtypes)
     plans = _Plans.of(
         batch, sequence, rank, gradient_accumulation_steps, optimizer_bytes, paged_bytes, communication_bytes
     )
-    operations, model_flops = _operations(table, rates, plans)
-    operations.append(_optimizer(rates, plans.optimizer_bytes, plans.paged_bytes))
+    if calibrated is None:
+        spent = _by_roofline(table, rates_of(device, table.dtypes), plans)
+    else:
+        spent = _by_calibration(table, calibrated, step_rows(program, rules, spec), plans)
+    operations = [*spent.operations]
     seconds = sum(operation.seconds for operation in operations)
     if data_parallel > 1:
-        sent = _communication(device, rates, plans.communication_bytes)
+        sent = _communication(device, plans.communication_bytes)
         seconds = seconds + _exposed(sent.seconds, operations, plans.micro_batches, zero_stage)
         operations.append(sent)
     tokens = plans.batch * plans.sequence * plans.micro_batches * data_parallel
     peak = reachable_flops(device, rules.compute_dtype)
-    low, high = rates.interval
+    low, high = spent.interval
     return StepTime(
         step_seconds=plans.shaped(seconds),
         interval=(plans.shaped(seconds * low), plans.shaped(seconds * high)),
-        interval_basis=rates.interval_basis,
+        interval_basis=spent.interval_basis,
         tokens_per_second=plans.shaped(tokens / seconds),
-        mfu=None if peak is None else plans.shaped(model_flops / seconds / peak),
-        basis=rates.basis,
+        mfu=None if peak is None else plans.shaped(spent.model_flops / seconds / peak),
+        basis=spent.basis,
         operations=tuple(plans.shaped_operation(operation) for operation in operations),
         peak_flops=peak,
+        phases={name: plans.shaped(value) for name, value in spent.phases.items()},
     )
 
 
@@ -175,8 +196,20 @@ def _roofline(table: WorkTable, rates: Rates) -> _Roofline:
     return _Roofline(np.array([*computing, *moving])[:, None], table.launches * rates.launch_seconds)
 
 
-def _operations(table: WorkTable, rates: Rates, plans: _Plans) -> tuple[list[OperationSeconds], Quantity]:
-    """FLOPs, bytes and seconds by class, over all micro-batches, and the model's FLOPs."""
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What one rank computes in a step, and how sure that is: `interval` holds factors of the seconds."""
+
+    operations: list[OperationSeconds]
+    model_flops: Quantity
+    interval: tuple[float, float]
+    interval_basis: str
+    basis: Basis
+    phases: Mapping[str, Quantity]
+
+
+def _by_roofline(table: WorkTable, rates: Rates, plans: _Plans) -> _Spent:
+    """Every kernel takes the longer of its computing and its moving of bytes."""
     roofline, rows = _roofline(table, rates), len(table.kinds)
     work = table.work @ table.monomial_values(plans.batch, plans.sequence, plans.rank)
     kernels = work[: 2 * rows] / roofline.rates
@@ -184,11 +217,47 @@ def _operations(table: WorkTable, rates: Rates, plans: _Plans) -> tuple[list[Ope
     seconds = table.times * (np.maximum(computing, moving) + roofline.launch_seconds) / rates.step_fraction
     by_class = plans.quantities(table.members @ seconds)
     compute_bound = plans.quantities(table.members @ (seconds * (computing >= moving)))
-    *totals, model_flops = plans.quantities(work[2 * rows :])
-    flops, moved, count = totals[: len(CLASSES)], totals[len(CLASSES) :], plans.micro_batches
+    bounds = [_larger_bound(c, s) for c, s in zip(compute_bound, by_class, strict=True)]
+    operations, model_flops = _operations(plans, plans.quantities(work[2 * rows :]), by_class, bounds)
+    operations.append(_optimizer(rates, plans.optimizer_bytes, plans.paged_bytes))
+    return _Spent(operations, model_flops, rates.interval, rates.interval_basis, rates.basis, {})
+
+
+def _by_calibration(table: WorkTable, calibrated: Calibrated, rows: StepRows, plans: _Plans) -> _Spent:
+    """Every operation by its curve (`planner.throughput.calibrated`)."""
+    calibration = calibrated.calibration
+    totals = table.work[2 * len(table.kinds) :] @ table.monomial_values(plans.batch, plans.sequence, plans.rank)
+    parts = phase_parts(rows, calibration, plans.batch, plans.sequence, plans.rank)
+    phases = {
+        "forward": phase_seconds(parts["forward"], calibration.forward),
+        "backward": phase_seconds(parts["backward"], calibration.backward),
+    }
+    stacked = np.stack([sum(phase.get(name, 0.0) for phase in phases.values()) + np.zeros(1) for name in CLASSES])
+    by_class = plans.quantities(stacked)
+    bounds = [
+        _all("compute" if name in COMPUTE_BOUND else "memory", s) for name, s in zip(CLASSES, by_class, strict=True)
+    ]
+    operations, model_flops = _operations(plans, plans.quantities(totals), by_class, bounds)
+    moved = plans.optimizer_bytes + plans.paged_bytes
+    update = optimizer_seconds(calibration, calibrated.tensors, calibrated.dtype, moved)
+    operations.append(OperationSeconds("optimizer", moved * 0.0, moved * 1.0, update, _all("memory", moved)))
+    sums = plans.quantities(np.stack([sum(phase.values()) + np.zeros(1) for phase in phases.values()]))
+    seconds = {name: value * plans.micro_batches for name, value in zip(phases, sums, strict=True)}
+    return _Spent(
+        operations, model_flops, calibration.interval, calibration.basis_words, "calibrated",
+        seconds | {"optimizer_step": update},
+    )  # fmt: skip
+
+
+def _operations(
+    plans: _Plans, totals: list[Quantity], by_class: list[Quantity], bounds: list[Any]
+) -> tuple[list[OperationSeconds], Quantity]:
+    """Classes that take time with their FLOPs, bytes and seconds over all micro-batches, and the model's FLOPs."""
+    *sums, model_flops = totals
+    flops, moved, count = sums[: len(CLASSES)], sums[len(CLASSES) :], plans.micro_batches
     operations = [
-        OperationSeconds(name, f * count, m * count, s * count, _larger_bound(c, s))
-        for name, f, m, s, c in zip(CLASSES, flops, moved, by_class, compute_bound, strict=True)
+        OperationSeconds(name, f * count, m * count, s * count, bound)
+        for name, f, m, s, bound in zip(CLASSES, flops, moved, by_class, bounds, strict=True)
         if (s > 0 if plans.shape is None else np.any(s > 0))
     ]
     return operations, model_flops * count
@@ -207,12 +276,13 @@ def _optimizer(rates: Rates, moved: Quantity, paged: Quantity) -> OperationSecon
     return OperationSeconds("optimizer", moved * 0.0, (moved + paged) * 1.0, seconds, _all("memory", moved))
 
 
-def _communication(device: DeviceProfile, rates: Rates, sent: Quantity) -> OperationSeconds:
+def _communication(device: DeviceProfile, sent: Quantity) -> OperationSeconds:
     if not np.all(sent > 0):
         raise ValueError("several data-parallel ranks need communication_bytes (planner.throughput.bytes_sent)")
-    if rates.link is None:
+    link = link_of(device)
+    if link is None:
         raise UnknownRate(device, "link between devices")
-    seconds = sent / rates.link
+    seconds = sent / link
     return OperationSeconds("communication", sent * 0.0, sent * 1.0, seconds, _all("communication", sent))
 
 

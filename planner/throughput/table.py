@@ -127,14 +127,14 @@ def _coefficients(sizes: list[Size], monomials: tuple[Monomial, ...]) -> Floats:
 def _kernels(program: StepProgram, rules: StepRules, spec: ModelSpec) -> Iterator[tuple[Kernel, int]]:
     """Each kernel of a micro-batch with how often it runs: forward, recomputed forward, backward."""
     full_scores = any(_is_scores(work) for work, _, _ in program.work)
-    quantised = _quantised_names(spec, rules)
+    quantised = quantised_names(spec, rules)
     for work, count, passes in program.work:
         forward, backward = _roofline_rows(work, rules, full_scores=full_scores)
         runs = _forward_passes(work, passes, rules, full_scores=full_scores)
         yield forward, count * runs
         if backward.flops.terms or backward.bytes.terms:
             yield backward, count
-        prepared = _prepared_bytes(work, rules, quantised=work.name in quantised)
+        prepared = prepared_bytes(work, rules, quantised=work.name in quantised)
         if prepared:
             used = runs + int(bool(work.backward_flops.terms))
             yield Kernel(NOTHING, constant(prepared), "elementwise", "matmul", rules.compute_dtype, 1), count * used
@@ -180,12 +180,13 @@ def _is_scores(work: Work) -> bool:
     return work.kind == "elementwise" and any(monomial.count("s") > 1 for monomial, _ in work.bytes.terms)
 
 
-def _quantised_names(spec: ModelSpec, rules: StepRules) -> frozenset[str]:
+def quantised_names(spec: ModelSpec, rules: StepRules) -> frozenset[str]:
+    """Names of the modules whose weights are stored packed."""
     modules = (module for stack in spec.stacks for run in stack.runs for module in layer_modules(run.layer))
     return frozenset(module.name for module in modules if rules.quantises(module))
 
 
-def _prepared_bytes(work: Work, rules: StepRules, *, quantised: bool) -> int:
+def prepared_bytes(work: Work, rules: StepRules, *, quantised: bool) -> int:
     """Bytes moved to make a weight ready for a product: unpacked from 4 or 8 bit, or cast by autocast.
 
     The packed weight is read and the weight in the compute dtype written, in each pass that uses it; the product's own

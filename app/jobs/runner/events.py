@@ -28,6 +28,10 @@ class Events:
     def phase(self, name: Phase, message: str = "") -> None:
         self.send(PhaseEvent(phase=name, message=message))
 
+    def point(self, number: int, of: int, seconds: float, label: str) -> None:
+        """One measured size or model of a calibration."""
+        self.send(SampleEvent(step=number, of=of, seconds=seconds, label=label))
+
     def sample(self, number: int, of: int, seconds: float, tokens: int, device: Device) -> None:
         """One measured step, with what the device's allocator holds."""
         peak = device.peak()

@@ -7,6 +7,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +17,7 @@ from app.jobs.runner.ranks import Rank, run_ranks
 from app.jobs.spec import RESULT_NAME, FailureKind, JobResult, JobSpec
 from planner.architecture.config import ConfigError
 from planner.errors import NotModelledError, PlanError
-from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, fingerprint_of, resolve_machine
 
 
 class JobFailed(Exception):
@@ -70,11 +71,13 @@ def _work(spec: JobSpec, rank: Rank, events: Events) -> JobResult:
         device = Device(spec.device_class, rank.local)
     except DeviceMissing as error:
         raise JobFailed("device_error", str(error)) from error
+    stack = stack_of(device) | {"date": datetime.now(UTC).isoformat()}
     if spec.kind == "calibrate":
-        raise JobFailed("invalid_spec", "calibration is not there yet")
-    with rank.joined(device.type):
-        result = _measure(spec, device, threads, events)
-    return result.model_copy(update={"stack": stack_of(device) | {"date": datetime.now(UTC).isoformat()}})
+        result = _calibrate(spec, device, threads, events, stack)
+    else:
+        with rank.joined(device.type):
+            result = _measure(spec, device, threads, events)
+    return result.model_copy(update={"stack": stack})
 
 
 def _set_threads(spec: JobSpec) -> int:
@@ -115,6 +118,35 @@ def _measure(spec: JobSpec, device: Any, threads: int, events: Events) -> JobRes
         message=f"{whose} memory ran out during {found.ran_out.phase}: {found.ran_out}",
         measurement=found.measurement.model_dump(mode="json"),
     )
+
+
+def _calibrate(spec: JobSpec, device: Any, threads: int, events: Events, stack: dict[str, Any]) -> JobResult:
+    from planner.calibration.calibrate import Identity, calibrate
+
+    machine = _own_machine(spec)
+    identity = Identity(
+        id=str(uuid4()),
+        created_at=stack["date"],
+        device_id=spec.device_id,
+        device_class=spec.device_class,
+        fingerprint=fingerprint_of(machine),
+        threads=threads if device.on_processor else None,
+        stack=stack,
+    )
+    events.phase("calibrate")
+    found = calibrate(identity, machine, device, events)
+    return JobResult(outcome="succeeded", calibration=found.model_dump(mode="json"))
+
+
+def _own_machine(spec: JobSpec) -> Machine:
+    """What of this machine is calibrated: the device of the job's class, as it is detected."""
+    from app.detect import detect, to_machines
+
+    is_processor = spec.device_class.startswith("cpu")
+    for machine in to_machines(detect()):
+        if (machine.device.kind == "cpu") == is_processor:
+            return machine
+    raise JobFailed("device_error", f"this machine has no {spec.device_class} that can be detected")
 
 
 def _machine(spec: JobSpec) -> Machine:

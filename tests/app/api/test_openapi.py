@@ -37,6 +37,8 @@ def test_the_document_describes_what_is_there(client: TestClient) -> None:
         "/api/v1/jobs",
         "/api/v1/jobs/{job_id}",
         "/api/v1/jobs/{job_id}/events",
+        "/api/v1/calibrations",
+        "/api/v1/calibrations/{calibration_id}",
         "/api/v1/workers",
     }
     estimate = document["paths"]["/api/v1/estimates"]["post"]
