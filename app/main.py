@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +29,7 @@ from app.api import (
     software,
     verifications,
 )
+from app.api.examples import with_examples
 from app.api.hot import HotRoute
 from app.assets import assets_directory
 from app.calibrations import CalibrationBook
@@ -104,6 +106,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(differ.router)
     application.include_router(machine.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
+    _describe(application)
     application.state.navigation = site_map(application.routes)
     _answer_errors(application)
     application.add_middleware(HotRoute)
@@ -114,6 +117,16 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         allowed_hosts=settings.allowed_hosts,
     )
     return application
+
+
+def _describe(application: FastAPI) -> None:
+    """The API's description, made on first use and kept, with an example of each operation."""
+    described = application.openapi
+
+    def with_each() -> dict[str, Any]:
+        return described() if application.openapi_schema else with_examples(described())
+
+    application.openapi = with_each
 
 
 @asynccontextmanager

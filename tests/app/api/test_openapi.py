@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
+from app.api.examples import BODIES, PARAMETERS
+
 HEADERS = {"host": "localhost"}
 
 
@@ -61,6 +63,34 @@ def _references(tree: Any) -> set[str]:
     if isinstance(tree, list):
         return set[str]().union(*(_references(value) for value in tree))
     return set()
+
+
+def _operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(method, path, described) for path, each in document["paths"].items() for method, described in each.items()]
+
+
+def test_every_operation_shows_an_example(client: TestClient) -> None:
+    document = client.get("/api/v1/openapi.json").json()
+    for method, path, operation in _operations(document):
+        bodies = list(operation.get("requestBody", {}).get("content", {}).values())
+        parameters = operation.get("parameters", [])
+        answer = operation["responses"].get("200", {}).get("content", {}).values()
+        shown = [*bodies, *parameters] or list(answer)
+        missing = [part.get("name", "body") for part in shown if "example" not in str(part)]
+        assert shown, (method, path)
+        assert missing == [], (method, path)
+    assert client.get("/api/v1/openapi.json").json() == document
+
+
+@pytest.mark.parametrize("key", [key for key in BODIES if "jobs" not in key[1]])
+def test_an_example_is_answered(real_client: TestClient, key: tuple[str, str]) -> None:
+    assert real_client.request(key[0], key[1], json=BODIES[key]).status_code == 200
+
+
+def test_the_examples_of_parameters_are_of_this_catalogue(real_client: TestClient) -> None:
+    for kind in ("models", "devices", "offers"):
+        found = real_client.get(f"/api/v1/{kind}/{PARAMETERS[kind[:-1] + '_id']}")
+        assert found.status_code == 200
 
 
 @pytest.mark.slow
