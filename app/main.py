@@ -48,6 +48,7 @@ from app.web import calibrations as calibration_pages
 from app.web import jobs as job_pages
 from app.web import offers as offers_page
 from app.web import reports as report_pages
+from app.web import search as search_page
 from app.web import software as software_page
 from app.web.configs import ConfigStore
 from app.web.navigation import site_map
@@ -101,6 +102,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(calibration_pages.router)
     application.include_router(software_page.router)
     application.include_router(offers_page.router)
+    application.include_router(search_page.router)
     application.include_router(accuracy.router)
     application.include_router(claims.router)
     application.include_router(differ.router)

@@ -7,13 +7,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.knobs import knobs_by_name
 from app.plans import Plans
 from app.problems import Problem, from_validation
+from app.web.numbers import plain
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, MachineRequest, ModelReference
 from planner.estimate import sha256_of, spec_of
 from planner.hardware import THIS_MACHINE, Machine
-from planner.search import SearchAnswer, SearchRequest, SpaceError, search
+from planner.search import SearchAnswer, SearchPlan, SearchRequest, SpaceError, search
+
+QUESTIONS = {
+    "smallest_change": "smallest change to yes",
+    "fastest": "fastest",
+    "cheapest": "cheapest",
+    "largest_batch": "largest micro-batch",
+    "largest_sequence": "longest sequence",
+    "least_memory": "least memory",
+    "smallest_machine": "smallest machine",
+}
+"""a winner of an answer -> what it is called"""
 
 
 @dataclass(slots=True)
@@ -67,3 +80,57 @@ def parse_search(values: Any) -> SearchRequest:
         return SearchRequest.model_validate(values)
     except ValidationError as error:
         raise from_validation(error) from error
+
+
+def path_of(name: str) -> str:
+    """The path of a field that is named by its flag or by its path."""
+    known = knobs_by_name().get(name.replace("-", "_").removeprefix("__")) or knobs_by_name().get(name)
+    if name == "model":
+        return "model.id"
+    return name if known is None else ".".join(known.path)
+
+
+def parsed(path: str, text: str) -> Any:
+    """A value of the field at a path, as the contract has it."""
+    known = knobs_by_name().get(path.partition(".")[2])
+    stripped = text.strip()
+    return stripped if known is None or stripped == "*" else known.parse(stripped)
+
+
+def constraint(name: str, text: str) -> Any:
+    """The value of a constraint that was typed; what is no number stays text, so that the contract names it."""
+    if name == "vendor":
+        return [part.strip() for part in text.split(",")]
+    if name == "verdict":
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
+
+
+_SHORT = {
+    "run.activation_checkpointing": "checkpointing {}",
+    "run.micro_batch_size": "micro-batch {}",
+    "run.sequence_length": "{} tokens",
+    "run.gradient_accumulation_steps": "accumulation {}",
+    "run.optimizer": "{}",
+    "run.loss": "loss {}",
+    "run.attention": "attention {}",
+    "run.quantization.scheme": "{}",
+    "run.parallelism.zero_stage": "ZeRO {}",
+    "model.id": "{}",
+}
+_IN_THE_NAME = frozenset({"run.method", "run.lora.rank", "run.quantization.scheme"})
+
+
+def described(plan: SearchPlan) -> str:
+    """What was free of a plan in a line, but for what the name of its quality says."""
+    parts = [
+        _SHORT.get(path, path.partition(".")[2] + " {}").format(plain(value).replace("_", " "))
+        for path, value in plan.values.items()
+        if path not in _IN_THE_NAME and not path.startswith("machine.")
+    ]
+    machine = [plan.machine] if any(path.startswith("machine.") for path in plan.values) else []
+    return ", ".join([*machine, *parts])

@@ -14,7 +14,20 @@ from urllib.parse import quote
 import pytest
 from starlette.routing import Route
 
-from app.web import calibrations, claims, compare, differ, jobs, machine, offers, pages, reports, software
+from app.web import (
+    accuracy,
+    calibrations,
+    claims,
+    compare,
+    differ,
+    jobs,
+    machine,
+    offers,
+    pages,
+    reports,
+    search,
+    software,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -39,6 +52,7 @@ PAGES = {
     "/software": "/software",
     "/offers": "/offers",
     "/claims": "/claims",
+    "/search": "/search?model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb",
     "/differ": "/differ",
     "/machine": "/machine",
     "/jobs": "/jobs",
@@ -135,7 +149,9 @@ def test_templates_static_files_and_documents_travel_in_the_wheel(installed: Pat
 
 
 def test_every_page_is_asked_for_below() -> None:
-    rooms = (pages, software, offers, jobs, calibrations, compare, reports, differ, machine, claims)
+    rooms = (
+        pages, accuracy, software, offers, search, jobs, calibrations, compare, reports, differ, machine, claims,
+    )  # fmt: skip
     routes = [route for room in rooms for route in room.router.routes]
     paths = {route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())}
     assert paths - {"/jobs/{job_id}", "/calibrations/{calibration_id}"} == set(PAGES)  # those need one

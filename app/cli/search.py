@@ -8,9 +8,9 @@ from typing import Any
 
 from app.cli import check
 from app.cli.console import Console
-from app.knobs import knobs_by_name
 from app.problems import Problem
-from app.web.numbers import gib, plain, rate
+from app.searches import QUESTIONS, constraint, described, parsed, path_of
+from app.web.numbers import gib, rate
 from planner.contract import EstimateRequest
 from planner.search import Constraints, SearchAnswer, SearchPlan
 from planner.units import format_seconds
@@ -37,15 +37,6 @@ TYPICAL_FREE = (
     "micro_batch_size=1,2,4,8,16",
     "sequence_length=512,1024,2048,4096,8192",
 )
-QUESTIONS = {
-    "smallest_change": "smallest change to yes",
-    "fastest": "fastest",
-    "cheapest": "cheapest",
-    "largest_batch": "largest micro-batch",
-    "largest_sequence": "longest sequence",
-    "least_memory": "least memory",
-    "smallest_machine": "smallest machine",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,37 +104,9 @@ def _free(text: str) -> tuple[str, list[Any]]:
     return path, [parsed(path, value) for value in values.split(",")]
 
 
-def path_of(name: str) -> str:
-    """The path of a field that is named by its flag or by its path."""
-    known = knobs_by_name().get(name.replace("-", "_").removeprefix("__")) or knobs_by_name().get(name)
-    if name == "model":
-        return "model.id"
-    return name if known is None else ".".join(known.path)
-
-
-def parsed(path: str, text: str) -> Any:
-    """A value of the field at a path, as the contract has it."""
-    known = knobs_by_name().get(path.partition(".")[2])
-    stripped = text.strip()
-    return stripped if known is None or stripped == "*" else known.parse(stripped)
-
-
 def _constraints(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(arguments, f"constraint.{name}") for name in Constraints.model_fields}
     return {name: constraint(name, text) for name, text in given.items() if text is not None}
-
-
-def constraint(name: str, text: str) -> Any:
-    """The value of a constraint that was typed; what is no number stays text, so that the contract names it."""
-    if name == "vendor":
-        return [part.strip() for part in text.split(",")]
-    if name == "verdict":
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else number
 
 
 def _text(answer: SearchAnswer, console: Console) -> Iterator[str]:
@@ -185,16 +148,6 @@ def _row(plan: SearchPlan) -> tuple[str, ...]:
         "—" if plan.cost_usd is None else f"${plan.cost_usd:,.2f}",
         described(plan),
     )
-
-
-def described(plan: SearchPlan) -> str:
-    """The free values of a plan in a line."""
-    parts = [
-        f"{path.removeprefix('run.').removeprefix('machine.').removeprefix('model.')} {plain(value)}"
-        for path, value in plan.values.items()
-        if path != "run.method"
-    ]
-    return ", ".join(parts)
 
 
 def _winners(answer: SearchAnswer, console: Console) -> Iterator[str]:

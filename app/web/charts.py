@@ -95,7 +95,7 @@ def memory_bar(memory: Memory, widest: int | None = None) -> Bar:
         usable_bytes=device.usable_bytes,
         total_bytes=device.total_bytes,
         required_bytes=device.required_bytes,
-        ticks=_ticks(widest, scale),
+        ticks=ticks(widest, scale),
     )
 
 
@@ -119,7 +119,7 @@ def _stack(parts: Sequence[tuple[str, int]], scale: float) -> list[Segment]:
     return segments
 
 
-def _ticks(widest: int, scale: float) -> list[tuple[float, str]]:
+def ticks(widest: int, scale: float) -> list[tuple[float, str]]:
     """At most six round marks."""
     gib = 2**30
     step_gib = next((s for s in _STEPS_GIB if widest / gib / s <= 6), _STEPS_GIB[-1])

@@ -18,6 +18,7 @@ VENDOR = Path(__file__).parent / "vendor"
 PLAN = "/plan?v=1&model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"
 PAGES = {
     "offers": "/offers?q=kaggle",
+    "search": "/search?model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb&tokens=10000000",
     "form": "/",
     "wrong form": f"{PLAN}&method=magic",
     "yes": f"{PLAN}&method=qlora",
