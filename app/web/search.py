@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 FREE, LIMIT = "free.", "limit."
 SHOWN: Final = 40
+FAR_APART: Final = 20
 TICKED: Final[Mapping[str, tuple[str, Sequence[tuple[str, str]]]]] = {
     "method": (
         "Method",
@@ -95,13 +97,18 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Memory across, tokens per second up, both from zero; `usable_x` where all plans have one machine."""
+    """Memory across from zero, tokens per second up, in powers of ten where they are far apart (`logarithmic`).
+
+    `usable_x` stands where all plans have one machine.
+    """
 
     dots: Sequence[Dot]
     kinds: Sequence[tuple[str, str]]
     usable_x: float | None
     ticks: Sequence[tuple[float, str]]
+    slowest: float
     fastest: float
+    logarithmic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +216,18 @@ def _chart(frontier: Sequence[Row]) -> Chart | None:
         return None
     usable = {row.plan.usable_bytes for row in timed}
     widest = max([row.plan.required_bytes for row in timed] + (list(usable) if len(usable) == 1 else []))
-    fastest = max(row.plan.tokens_per_second or 0 for row in timed)
+    rates = [row.plan.tokens_per_second or 0.0 for row in timed]
+    slowest, fastest = min(rates), max(rates)
+    logarithmic = fastest > FAR_APART * slowest
     dots = [
         Dot(
             row.plan.required_bytes / widest * WIDTH,
-            (row.plan.tokens_per_second or 0) / fastest,
+            math.log(rate / slowest) / math.log(fastest / slowest) if logarithmic else rate / fastest,
             _KINDS[row.plan.quality.name.replace(",", " ").split()[0]],
             row.href,
             f"{row.plan.quality.name}; {row.words}",
         )
-        for row in timed
+        for row, rate in zip(timed, rates, strict=True)
     ]
     present = {dot.kind for dot in dots}
     return Chart(
@@ -226,5 +235,7 @@ def _chart(frontier: Sequence[Row]) -> Chart | None:
         kinds=[(kind, name) for kind, name in _KIND_NAMES.items() if kind in present],
         usable_x=usable.pop() / widest * WIDTH if len(usable) == 1 else None,
         ticks=ticks(widest, WIDTH / widest),
+        slowest=slowest,
         fastest=fastest,
+        logarithmic=logarithmic,
     )

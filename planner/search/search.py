@@ -243,7 +243,7 @@ def _gather(
     questions: dict[str, tuple[NDArray[Any], ...]] = {
         "fastest": (seconds, dollars, memory),
         "least_memory": (memory, seconds, dollars),
-        "smallest_change": (changes, sequence < (state.base.get(SEQUENCE) or 0), -quality, seconds),
+        "smallest_change": (changes, sequence < (state.base.get(SEQUENCE) or 0), -quality, dollars, seconds),
     }
     if BATCH in state.space.sizes:
         questions["largest_batch"] = (-batch, -sequence, -quality, seconds)
