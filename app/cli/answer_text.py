@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from app.cli.console import Console
 from app.web.charts import TERM_LABELS
-from app.web.numbers import gib, percent, plain, rate
+from app.web.numbers import gib, interval_basis, percent, plain, rate
 from planner.contract import Answer, DeviceMemory, Memory, Throughput
 from planner.units import format_count, format_seconds
 
@@ -55,10 +55,8 @@ def _capacity(memory: Memory, console: Console) -> Iterator[str]:
     device = memory.device
     low, high = device.interval_bytes
     yield f"  {_bar(device, console)}"
-    yield (
-        f"  needs {gib(device.required_bytes)} of {gib(device.usable_bytes)} usable; between {gib(low)} and "
-        f"{gib(high)} ({device.interval_basis})"
-    )
+    yield f"  needs {gib(device.required_bytes)} of {gib(device.usable_bytes)} usable"
+    yield f"  between {gib(low)} and {gib(high)} ({interval_basis(device.interval_basis)})"
 
 
 def _bar(device: DeviceMemory, console: Console) -> str:

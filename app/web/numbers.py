@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -55,6 +55,14 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return "—" if value is None else str(value)
+
+
+INTERVAL_BASES: Final = {"residuals": "nine of ten measured runs", "uncalibrated": "uncalibrated, few measured runs"}
+
+
+def interval_basis(name: str) -> str:
+    """What an interval rests on, for people."""
+    return INTERVAL_BASES.get(name, name)
 
 
 def words(identifier: str) -> str:

@@ -35,6 +35,7 @@ def environment() -> Environment:
         plain=numbers.plain,
         words=numbers.words,
         cell=numbers.cell,
+        interval_basis=numbers.interval_basis,
     )
     made.globals.update(static=static_address)  # pyright: ignore[reportUnknownMemberType]
     return made

@@ -141,7 +141,7 @@ def _memory(machine: Machine, more_bytes: int) -> Memory:
             peak_reserved_bytes=reserved,
             peak_process_bytes=process,
             interval_bytes=(int(process * 0.95), int(process * 1.1)),
-            interval_basis="prior",
+            interval_basis="uncalibrated",
             headroom_bytes=machine.usable_bytes - process,
             peak_moment="loss",
             required_bytes=process,
