@@ -94,7 +94,8 @@ def _verdicts(report: Accuracy) -> Iterator[str]:
     yield f"  said no, but it ran: {_counted(said.said_no_but_it_ran)}"
     yield f"  said tight: {len(said.tight)}"
     bounds = report.bounds
-    yield f"  partial rows with a bound: {bounds.kept} of {bounds.with_a_bound} kept; {bounds.rows} partial rows in all"
+    if bounds.with_a_bound:
+        yield f"  partial rows with a bound: {bounds.kept} of {bounds.with_a_bound} kept"
 
 
 def _counted(names: Sequence[str]) -> str:
