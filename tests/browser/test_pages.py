@@ -177,3 +177,49 @@ def test_a_pasted_machine_reaches_the_form(page: Page, address: str) -> None:
     page.get_by_role("button", name="Describe").click()
     page.get_by_role("link", name="Plan a run on it").click()
     expect(page.get_by_label("Machine", exact=True)).to_have_value("nvidia-rtx-4090-24gb")
+
+
+SHIFT = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({type: "layout-shift", buffered: true});
+"""
+
+
+def test_nothing_moves_while_a_page_is_read(context: BrowserContext, address: str) -> None:
+    page = context.new_page()
+    page.add_init_script(SHIFT)
+    moved: dict[str, float] = {}
+    for name, path in PAGES.items():
+        page.goto(address + path)
+        page.wait_for_timeout(120)
+        moved[name] = page.evaluate("window.shift")
+    assert {name: value for name, value in moved.items() if value > 0.01} == {}
+
+
+def test_the_menu_is_used_by_keyboard_alone(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 780})
+    page.goto(address)
+    for _ in range(3):  # the skip link, the name, the menu
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    menu = page.locator(".menu .panel")
+    expect(menu).to_be_visible()
+    claims = menu.get_by_role("link", name="Claims")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if claims.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(address + "/claims")
+
+
+def test_a_printed_result_has_all_that_is_folded_and_no_menu(page: Page, address: str) -> None:
+    page.goto(address + PAGES["no"])
+    page.emulate_media(media="print")
+    expect(page.locator(".top nav")).to_be_hidden()
+    expect(page.locator(".verdict")).to_be_visible()
+    folded = page.locator("#ledger ~ details .table")
+    assert folded.count() > 3
+    assert folded.evaluate_all("all => all.every(element => element.getBoundingClientRect().height > 0)")
