@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from app.assets import assets_directory
-from app.reports.comparison import Comparison, Value
+from app.reports.comparison import Comparison
 from app.reports.document import ReportDocument, ReportSummary
+from app.reports.rows import Value
 from app.web.charts import Bar, Segment
 from app.web.templating import render
 

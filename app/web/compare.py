@@ -16,7 +16,6 @@ from app import machines
 from app.api.reports import reports_of
 from app.knobs import knobs
 from app.problems import Problem
-from app.reports.comparison import Comparison
 from app.reports.document import (
     LETTERS,
     MAXIMUM_NOTES,
@@ -110,7 +109,7 @@ def compare_page(request: Request) -> Response:
         here="/compare",
         comparison=comparison,
         title=title_of(comparison.plans),
-        headline=headline(comparison),
+        headline=comparison.headline,
         queries=queries,
         links=_links(queries, baseline, only_differences=only_differences),
         add=address.comparison(queries) + "&add=1",
@@ -161,27 +160,6 @@ def baseline_from(text: str, count: int) -> int:
             accepted=f"a position from 0 to {count - 1}",
         )
     return int(text)
-
-
-def headline(comparison: Comparison) -> str:
-    """The comparison in a sentence or two."""
-    able = [plan for plan in comparison.plans if plan.answer.verdict in ("fits", "tight")]
-    fitting = [plan for plan in able if plan.answer.verdict == "fits"]
-    count = len(comparison.plans)
-    if not able:
-        return f"None of the {count} plans can run as it stands."
-    which = _listed([plan.letter for plan in fitting])
-    said = f"{len(fitting)} of {count} fit: {which}." if fitting else f"None of the {count} fits with certainty."
-    tight = [plan.letter for plan in able if plan not in fitting]
-    if tight:
-        said += f" {_listed(tight)} {'is' if len(tight) == 1 else 'are'} tight."
-    fastest = max(able, key=lambda plan: plan.answer.throughput.tokens_per_second if plan.answer.throughput else 0)
-    return said + (f" {fastest.letter} is the fastest of those that can run." if len(able) > 1 else "")
-
-
-def _listed(letters: Sequence[str]) -> str:
-    *first, last = letters
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 # --- the form --------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def report_page(request: Request, report_id: str) -> Response:
         here="/reports",
         report=document,
         comparison=comparison,
-        headline=compare.headline(comparison),
+        headline=comparison.headline,
         links=_links(request, document, comparison.baseline),
         labels=TERM_LABELS,
         today=_then_and_now(request, document, comparison) if today else None,

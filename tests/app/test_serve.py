@@ -49,6 +49,17 @@ def test_it_is_small_after_answering_and_stops_when_told(server: tuple[subproces
     assert process.wait(timeout=10) in (0, -signal.SIGINT, 130)
 
 
+def test_it_is_small_with_a_report_and_its_picture(server: tuple[subprocess.Popen[str], str]) -> None:
+    """The database's libraries and the fonts are loaded by then."""
+    process, address = server
+    get(address, "/livez")
+    plan = {"model": {"id": "Qwen/Qwen2.5-7B"}, "machine": {"device": "nvidia-rtx-4090-24gb"}}
+    made = httpx.post(f"{address}/api/v1/reports", json={"requests": [plan] * 8}, timeout=30, trust_env=False).json()
+    for path in (made["url"], f"{made['url']}.png", "/reports", "/compare"):
+        assert get(address, path).status_code == 200
+    assert psutil.Process(process.pid).memory_info().rss < 150_000_000
+
+
 def test_fifty_megabytes_are_refused_at_once_without_being_kept(server: tuple[subprocess.Popen[str], str]) -> None:
     process, address = server
     get(address, "/livez")

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.reports.comparison import Comparison, Row, compare, summary_of
-from planner.contract import Answer, EstimateRequest
+from app.reports.comparison import Comparison, compare, summary_of
+from app.reports.rows import Row
+from planner.contract import Answer, Costs, EstimateRequest
 from planner.hardware import resolve_machine
 from tests.app.fakes import fake_estimate
 
@@ -97,3 +98,43 @@ def test_a_plan_that_is_not_modelled_stands_beside_the_others() -> None:
 def test_plans_without_any_numbers_have_no_rows_for_them() -> None:
     found = comparison(answer(model_type="martian"), answer(model_type="martian"))
     assert "Time and money" not in {group.label for group in found.groups}
+
+
+def priced(item: Answer, tokens_per_second: float, cost_usd: float | None) -> Answer:
+    assert item.throughput is not None
+    costs = Costs(
+        offer=None,
+        provider=None,
+        usd_per_hour=1.0,
+        price_basis="given",
+        price_as_of=None,
+        cost_usd=cost_usd,
+        cost_interval_usd=None,
+        energy_kwh=None,
+        energy_interval_kwh=None,
+        electricity_usd=None,
+    )
+    time = item.throughput.model_copy(update={"tokens_per_second": tokens_per_second})
+    return item.model_copy(update={"throughput": time, "costs": costs})
+
+
+def test_the_headline_says_what_fits_what_is_fastest_and_what_costs_least() -> None:
+    tight = priced(answer(micro_batch_size=4), 3000.0, 2.0)
+    found = comparison(answer(method="full"), priced(answer(), 2000.0, 1.5), tight)
+    assert found.headline == (
+        "1 of 3 fit: B. C is tight. C is the fastest at 3,000 tokens/s. B costs the least to rent, $1.50."
+    )
+    assert comparison(answer(method="full"), answer(method="full")).headline.startswith("None of the 2 plans can run")
+    assert comparison(answer(), answer()).headline == "2 of 2 fit: A and B."
+
+
+def test_much_less_is_said_as_a_part() -> None:
+    found = comparison(priced(answer(), 2000.0, 84.0), priced(answer(), 24.0, 1.0))
+    assert row(found, "rate").differences[0].text == "−1,976 (1/83)"
+    assert row(found, "cost").differences[0].text == "−$83.00 (1/84)"
+
+
+def test_plans_are_not_called_by_what_nobody_set() -> None:
+    half = answer().model_copy(update={"assumed": {"run.weights_dtype": "float16"}})
+    names = [plan.name for plan in comparison(answer(), half).plans]
+    assert names == ["nvidia-rtx-4090-24gb", "nvidia-rtx-4090-24gb"]
