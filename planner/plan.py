@@ -308,8 +308,14 @@ def _gathered_dtype(run: RunRequest, weights: str, compute: str) -> str:
 
 
 def _computable(dtype: str, device: DeviceProfile) -> str:
-    """The dtype that the device should compute in when the weights are of the given one."""
+    """The dtype that the device should compute in when the weights are of the given one.
+
+    Where float16 is emulated, as on x86 processors at 0.006 of float32's rate, nobody would train in it: bfloat16 where
+    that is native, else float32.
+    """
     supports = device.supports
+    if dtype == "float16" and supports.float16 == "emulated":
+        return "bfloat16" if supports.bfloat16 == "native" else "float32"
     if dtype != "bfloat16" or supports.bfloat16 in {"native", "unknown"}:
         return dtype
     return "float16" if supports.float16 == "native" and device.kind != "cpu" else "float32"

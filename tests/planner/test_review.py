@@ -227,3 +227,14 @@ def test_shards_of_gradients_are_storages_of_their_own() -> None:
     two = ask(LLAMA_8B, H100, machine={"device_count": 7}, method="full", parallelism={"zero_stage": 2}).memory
     assert two is not None
     assert two.device.terms.gradients % 512 == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("amd-epyc-9654", "bfloat16"), ("amd-ryzen-5950x", "float32"), ("nvidia-t4-16gb", "float16")],
+)
+def test_a_float16_checkpoint_is_not_trained_in_emulated_float16(device: str, dtype: str) -> None:
+    given = ask("meta-llama/Llama-2-7b-hf", device, machine={"host_memory_gib": 512}, method="lora", tokens=10**7)
+    assert given.assumed["run.compute_dtype"] == dtype
+    assert given.throughput is not None
+    assert given.throughput.tokens_per_second > 5
