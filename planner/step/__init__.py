@@ -6,8 +6,9 @@ backward over it, and keeps the instants that can be the highest for any batch, 
 * sizes.py: polynomials in batch, sequence and rank; tape.py: operations and what they keep; simulate.py: what lives.
 * rules.py: the run's categorical settings; variants.py: how model classes differ; adapters.py: what PEFT adapts.
 * blocks.py: a layer from its mixers; linear.py, norms.py, activations.py, attention.py, kernels.py, latent.py,
-  encoder_decoder.py, feed_forward.py, experts.py, recurrent.py: one place for each of them; loss.py: head and loss.
+  encoder_decoder.py, feed_forward.py, experts.py, every_expert.py, recurrent.py, lightning.py: one place for each of
+  them; loss.py: head and loss.
 
-tests/planner/step/test_against_trace.py holds the programs of some seventy model types to traces of the real classes.
+tests/planner/step/test_against_trace.py holds the programs of some eighty model types to traces of the real classes.
 A block without a program raises NotModelled, which names it.
 """

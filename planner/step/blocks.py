@@ -77,6 +77,8 @@ def sublayer(player: Player, block: Sublayer, x: Value, *, first: bool) -> Value
         player.held += [result] if player.variant.holds_branch == "result" else [inside, result]
     if player.variant.residual_scale:
         result = scaled_by_number(player, result, wanted=True)
+    if player.variant.normed_residual:
+        x, result = tape.unary("scaled residual", inside), tape.unary("scaled branch", result)
     total = tape.add("residual", x, result)
     return norm(player, block.norm, total) if block.norm_after_residual else total
 

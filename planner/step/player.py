@@ -29,13 +29,15 @@ class Shared:
 
     `encoded` is the encoder's result [b, e, h], `bias` T5's table of relative positions spread over all pairs of
     positions [1, heads, s, s], `crossing` the zeros that stand for it in cross-attention [1, heads, s, e]. A layer that
-    reads one made elsewhere sees a storage without bytes; `made` holds those that this layer makes.
+    reads one made elsewhere sees a storage without bytes; `made` holds those that this layer makes;
+    `graph` storages that an attribute of a module holds by a tensor's graph, after a recomputation too.
     """
 
     encoded: Value | None = None
     bias: Value | None = None
     crossing: Value | None = None
     made: list[Value] = field(default_factory=list[Value])
+    graph: set[int] = field(default_factory=set[int])
 
     @property
     def read(self) -> tuple[Value, ...]:

@@ -229,7 +229,7 @@ def _step(spec: ModelSpec, rules: StepRules) -> tuple[_Assembly, list[tuple[Work
     later = _after_head(spec, rules, head)
     later = _backward_pass(assembly, runs, saved, later, keep=not _frees_gradients(rules))
     assembly.add("backward", prelude.backward, later)
-    _embedding_backward(assembly, spec, rules, everything)
+    _embedding_backward(assembly, spec, rules, everything, _left_over_by(runs))
     work = [(item, count, passes) for items, count, passes in _joined_work(runs) for item in items]
     work += [(item, 1, 1) for item in head_tape.work]
     return assembly, work
@@ -385,6 +385,7 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
         last, first = run.count - 1, 0
         for index in {last, first} if position in decisive else ():
             done = times(run.gradients, last - index) if keep else Counter[StorageClass]()
+            done = done + times(run.left, last - index)
             assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
         if keep:
             _grow(later, run.gradients, run.count)
@@ -463,7 +464,16 @@ def _embedding_gradients(tables: tuple[Module, ...], rules: StepRules) -> Live:
     return live
 
 
-def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, everything: Live) -> None:
+def _left_over_by(runs: list[_Run]) -> Live:
+    """What backward leaves to its end besides gradients of parameters."""
+    left: Live = Counter()
+    for run in runs:
+        _grow(left, run.left, run.count)
+        _grow(left, run.taken, -run.count)
+    return +left
+
+
+def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, everything: Live, left: Live) -> None:
     """The last node of backward: each table's dense gradient beside all others and the hidden states' gradient.
 
     A tied table gets two gradients, of the head and of the look-up; both and their sum are alive at once
@@ -478,7 +488,7 @@ def _embedding_backward(assembly: _Assembly, spec: ModelSpec, rules: StepRules, 
         live = live + times(_renamed(_embedding_gradients(spec.embeddings[:1], rules), "temporaries"), sums)
     else:
         live[StorageClass("gradient of activations", TOKENS * (spec.hidden * rules.weights_width), "temporaries")] += 1
-    assembly.add("backward", (Instant("embedding", live),))
+    assembly.add("backward", (Instant("embedding", live),), left)
 
 
 def _trains_tied(spec: ModelSpec, rules: StepRules) -> bool:
@@ -763,6 +773,9 @@ def _layer_run(
     own = rules.of_layer(checkpointed=recomputes_blocks)
     tape, profile, plain, kept, shared = _layer_profile(layer, stack.hidden, own, role, recomputes_blocks, variant)
     run = _played(tape, profile, plain, kept, rules, role, count, checkpointed=checkpointed)
+    if run.recomputed and shared.graph:
+        graph: Live = Counter(tape.storages[storage] for storage in shared.graph)
+        run = replace(run, left=_renamed(graph, "temporaries"))
     return _with_shared(run, shared, role) if role.encoded is not None or shared.bias is not None else run
 
 

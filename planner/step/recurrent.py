@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.architecture.spec import Module, StateSpace
+from planner.step.lightning import lightning
 from planner.step.linear import linear, linear_work
 from planner.step.norms import norm, norm_weight, normalised
 from planner.step.player import FLOAT32, NotModelled, Player
@@ -21,13 +22,15 @@ def play(player: Player, block: StateSpace, x: Value) -> Value:
     """The mixer of any recurrence. x: [b, s, h].
 
     Raises:
-        NotModelled: Kimi's delta attention, lightning attention and the RG-LRU have no program.
+        NotModelled: Kimi's delta attention has no program.
     """
     players: dict[str, Callable[[Player, StateSpace, Value], Value]] = {
         "mamba": _mamba,
         "mamba2": _mamba2,
         "gated_delta": _gated_delta,
         "short_conv": _short_convolution,
+        "lightning": lightning,
+        "rg_lru": _rg_lru,
     }
     if block.variant not in players:
         raise NotModelled(f"the recurrence `{block.variant}`")
@@ -254,6 +257,72 @@ def _gated_norm(player: Player, block: StateSpace, module: Module | None, x: Val
     opened = tape.unary("silu", tape.cast(gate, FLOAT32, "float32 gate"), "input")
     gated = tape.multiply("gated scan", tape.cast(x, FLOAT32, "float32 scan"), opened)
     return norm_weight(player, module, normalised(player, gated, block.inner // max(block.groups, 1)))
+
+
+# -- RG-LRU -----------------------------------------------------------------------------------------------------------
+
+
+def _rg_lru(player: Player, block: StateSpace, x: Value) -> Value:
+    """Griffin's recurrent block (models/recurrent_gemma/modeling_recurrent_gemma.py RecurrentGemmaRecurrentBlock)."""
+    tape = player.tape
+    opened = tape.unary("gelu", linear(player, _named(block, "linear_y"), x), "input")
+    inner = _convolution(player, _conv_of(block), linear(player, _named(block, "linear_x"), x))
+    scanned = _linear_recurrence(player, block, inner)
+    result = tape.multiply("scan * gate", scanned, opened)
+    tape.touch(opened, scanned)
+    return linear(player, _named(block, "linear_out"), result)
+
+
+def _linear_recurrence(player: Player, block: StateSpace, x: Value) -> Value:
+    """h = a h + sqrt(1 - a^2) (i x), the gates a and i from block-diagonal products; one position after another.
+
+    a = exp(-8 softplus(parameter) r); the states are float32 (RecurrentGemmaRglru.forward).
+    """
+    tape, trained = player.tape, player.trains_base
+    input_gate, gate = (_block_gate(player, block, name, x) for name in ("input", "recurrent"))
+    scaled = tape.unary("-8 gate", gate)
+    spread = (tape.temporary("gradient of the parameter before its sum", x.elements, x.width),) if trained else ()
+    power = tape.elementwise(
+        "log a", (scaled,), saves=(scaled,) if trained else (), backward_temporaries=spread, extra_gradient=trained
+    )
+    decay = tape.unary("a", power, "result")
+    square = tape.unary("a^2", tape.unary("2 log a", power), "result")
+    gated = tape.multiply("i x", x, input_gate)
+    root = tape.unary("sqrt(1 - a^2)", tape.unary("1 - a^2", square), "input")
+    driven = tape.multiply("driven", gated, tape.unary("or at a reset", tape.unary("unless reset", root)))
+    tape.touch(input_gate, gate, power, square, root)
+    return _scan_of_states(player, tape.unary("a unless reset", decay), driven)
+
+
+def _block_gate(player: Player, block: StateSpace, name: str, x: Value) -> Value:
+    """sigmoid of a product with one block for each head: keeps x for the weight's gradient, and its result."""
+    tape, module = player.tape, _named(block, f"rg_lru.{name}_gate_weight")
+    out = tape.value(f"{name} gate", x.elements, x.width, x.needs_gradient or player.trains_base)
+    tape.record(
+        module.name, out, reads=(x,), saves=(x,) if player.trains_base else (), gradients=((x, True),),
+        weight_gradient=player.trained_gradient(module), saves_parameter=x.needs_gradient,
+    )  # fmt: skip
+    flops = x.elements * (2 * module.shape[-1])
+    products = int(x.needs_gradient) + int(player.trains_base)
+    tape.add_work(module.name, "matmul", x.width, flops, moved(x, out), moved(x, out) * products, flops * products)
+    return tape.unary(f"{name} gate", tape.copied("gate by position", out), "result")
+
+
+def _scan_of_states(player: Player, decay: Value, driven: Value) -> Value:
+    """Keeps each position's decay and state in float32; a position's gradient is written into the whole."""
+    tape = player.tape
+    kept = tuple(tape.constant(what, driven.elements, FLOAT32) for what in ("states", "float32 decay"))
+    out = tape.value("scan output", driven.elements, driven.width, decay.needs_gradient or driven.needs_gradient)
+    whole = tape.temporary("gradient of one position in the whole", driven.elements, driven.width)
+    tape.record(
+        "scan", out, reads=(decay, driven, *kept), saves=kept, gradients=((decay, True), (driven, True)),
+        backward_temporaries=(whole, whole),
+    )  # fmt: skip
+    player.shared.graph = tape.kept_behind(out)  # RecurrentGemmaRglru.recurrent_states holds the last state
+    flops = driven.elements * 2
+    through = moved(decay, driven, out, *kept)
+    tape.add_work("scan", "recurrence", FLOAT32, flops, through, through * 2, flops * 2)
+    return out
 
 
 # -- gated delta net --------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 A `Size` maps a monomial (a sorted tuple of variable names) to an integer coefficient. Variables: `b` micro-batch, `s`
 sequence length, `r` adapter rank, and derived ones: `s<=N` is min(s, N) (a sliding window), `s>N` is 1 when s is above
-N and 0 when not, `s!>N` the opposite, `t/N` is
-ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of it, `s/N` is ceil(s / N). `e` counts an encoder's
-positions until `substituted` says how many they are.
+N and 0 when not, `s!>N` the opposite, `t/N` is ceil(b*s / N) (a chunk of the tokens), `p/N` the next power of two of
+it, `s/N` is ceil(s / N), `b>1` is 1 when there are several rows. `e` counts an encoder's positions until `substituted`
+says how many they are.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ def values_for(variables: Iterable[str], batch: Any, sequence: Any, rank: Any) -
 
 
 def _derived(name: str, batch: Any, sequence: Any) -> Any:
+    if name == "b>1":
+        return (batch > 1) * 1
     if name.startswith("s<="):
         return minimum(sequence, int(name[3:]))
     if name.startswith("s>"):

@@ -134,6 +134,15 @@ class Tape:
         self.record("view", seen, reads=(source,), gradients=((source, False),))
         return seen
 
+    def kept_behind(self, value: Value) -> set[int]:
+        """Storages that the operations behind a value keep: what its graph holds while something holds the value."""
+        needed, kept = {value.storage}, set[int]()
+        for operation in reversed(self.operations):
+            if any(result.storage in needed for result in operation.results):
+                needed |= set(operation.reads)
+                kept |= set(operation.saves)
+        return kept
+
     def touch(self, *values: Value) -> None:
         """Keep values alive up to here: a Python name of the library's code still holds them."""
         self.record("touch", None, reads=values)

@@ -47,10 +47,10 @@ class Variant:
 
     The stream. `residual_scale`: each branch is multiplied by a number before it is added; `embedding_scale`: so is the
     embedding; `branch_scale`: so is what each of several parallel branches reads. `float32_stream`: the residual is
-    kept in float32. `final_dropout`: the last hidden states are dropped too; `narrow_loss`: the loss takes logits in
-    their own dtype. `head_by_head`: q is scaled, and q, k and v are laid head by head first. `holds_branch`: the first
-    sublayer's result, or its normed input too, keeps its name, and so its memory, to the layer's end. `dropouts` comes
-    from the model's own config.
+    kept in float32. `normed_residual`: a branch is added to what it read, both scaled. `final_dropout`: the last hidden
+    states are dropped too; `narrow_loss`: the loss takes logits in their own dtype. `head_by_head`: q is scaled, and q,
+    k and v are laid head by head first. `holds_branch`: the first sublayer's result, or its normed input too, keeps its
+    name, and so its memory, to the layer's end. `dropouts` comes from the model's own config.
     """
 
     rms: Rms = "narrow"
@@ -81,6 +81,7 @@ class Variant:
     head_by_head: bool = False
     tempered: bool = False
     every_expert: bool = False
+    normed_residual: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
@@ -173,7 +174,8 @@ VARIANTS: dict[str, Variant] = {
     "mimo_v2_flash": Variant(router="sigmoid_float32", sdpa=False, scores="sinks"),
     "nemotron_h": Variant(rms="float32_weight", router="sigmoid_float32"),
     "minimax_m2": Variant(router="sigmoid"),
-    "minimax": Variant(),
+    "minimax": Variant(normed_residual=True),
+    "minimax_m1": Variant(normed_residual=True),
     "lfm2_moe": Variant(router="sigmoid_narrow"),
     "gpt_oss": Variant(rms="wide", rope="halves", sdpa=False, scores="sinks", router="topk_softmax", clamped_gate=True),
     "falcon_h1": Variant(embedding_scale=True, branch_scale=True),
