@@ -170,7 +170,7 @@ def run_rounds(url: str, count: int, seed: int, directory: Path) -> Generator[tu
 
 
 @contextmanager
-def _database(url: str, directory: Path) -> Generator[str]:
+def own_database(url: str, directory: Path) -> Generator[str]:
     """A database of our own."""
     if url.startswith("sqlite"):
         yield f"sqlite:///{directory / 'trainfit.sqlite'}"
@@ -203,7 +203,7 @@ def main(arguments: list[str]) -> int:
         if not url:
             print(f"{name}: left out, TRAINFIT_TEST_POSTGRES_URL is not set")
             continue
-        with tempfile.TemporaryDirectory() as directory, _database(url, Path(directory)) as own:
+        with tempfile.TemporaryDirectory() as directory, own_database(url, Path(directory)) as own:
             for number, (killed, wrong) in enumerate(run_rounds(own, count, seed, Path(directory)), 1):
                 failed += bool(wrong)
                 print(f"{name} {number}/{count} killed {', '.join(killed)}: {'; '.join(wrong) or 'well'}", flush=True)

@@ -93,10 +93,10 @@ class WorkerDocument(BaseModel):
 
 
 class WorkerPage(BaseModel):
-    """The workers of the last day."""
+    """A part of the workers of the last day, live ones first."""
 
     items: list[WorkerDocument]
-    next: None = None
+    next: str | None
 
 
 def document_of(job: Job) -> JobDocument:
@@ -288,5 +288,21 @@ async def stream_events(
 
 
 @router.get("/workers", summary="Who runs jobs, and on which hardware")
-def list_workers(jobs: Jobs) -> WorkerPage:
-    return WorkerPage(items=[worker_document(*entry) for entry in jobs.workers()])
+def list_workers(
+    jobs: Jobs,
+    q: Annotated[str, Query(max_length=200, description="every word must occur in name, classes or machine")] = "",
+    limit: Annotated[int, Query(ge=1, le=MAXIMUM_PAGE)] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
+) -> WorkerPage:
+    found = [document for entry in jobs.workers() if _matches(document := worker_document(*entry), q)]
+    ids = [document.id for document in found]
+    if cursor is not None and cursor not in ids:
+        raise Problem("invalid_request", "the list has no such place", field="cursor", value=cursor, accepted="`next`")
+    start = 0 if cursor is None else ids.index(cursor) + 1
+    page = found[start : start + limit]
+    return WorkerPage(items=page, next=page[-1].id if start + limit < len(found) else None)
+
+
+def _matches(worker: WorkerDocument, query: str) -> bool:
+    text = f"{worker.name} {worker.device_classes} {worker.machine}".casefold()
+    return all(word in text for word in query.casefold().split())

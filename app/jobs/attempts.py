@@ -15,6 +15,7 @@ from app.db.errors import DatabaseUnavailable
 from app.db.jobs import Ending, JobStore, Run, UnknownJob
 from app.db.rhythm import Rhythm
 from app.detect import detect
+from app.jobs.confine import reap_orphans
 from app.jobs.devices import device_names
 from app.jobs.judge import GiveBack, judge
 from app.jobs.launch import LOG_NAME, Events, Launch, Order, Outcome, run
@@ -168,6 +169,8 @@ class Attempts:
     def _let_go(self, job_id: str) -> None:
         with self._changed:
             self._running.discard(job_id)
+            if not self._running:
+                reap_orphans()
             self._changed.notify_all()
 
 

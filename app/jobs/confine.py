@@ -7,6 +7,7 @@ import ctypes.util
 import os
 import signal
 import sys
+from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -26,9 +27,16 @@ def die_with_parent(parent_pid: int, with_signal: int = signal.SIGKILL) -> None:
 
 
 def adopt_orphans() -> None:
-    """prctl(2), PR_SET_CHILD_SUBREAPER: what outlives its parent below us becomes our child, so that it is reaped."""
+    """prctl(2), PR_SET_CHILD_SUBREAPER: what outlives its parent below us becomes our child; see `reap_orphans`."""
     if sys.platform.startswith("linux"):
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap_orphans() -> None:
+    """Forget adopted children that ended. To be called only while nobody waits for a child of his own."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def leave_no_core() -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2 as httpx
@@ -42,7 +42,15 @@ def get(address: str, path: str) -> httpx.Response:
 def test_it_is_small_after_answering_and_stops_when_told(server: tuple[subprocess.Popen[str], str]) -> None:
     process, address = server
     assert get(address, "/livez").status_code == 200
-    for path in ("/", "/readyz", "/models", "/plan?model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb"):
+    for path in (
+        "/",
+        "/readyz",
+        "/models",
+        "/plan?model=meta-llama/Llama-3.1-8B&device=nvidia-rtx-4090-24gb",
+        "/jobs",
+        "/workers",
+        "/metrics",
+    ):
         assert get(address, path).status_code in (200, 302)
     assert psutil.Process(process.pid).memory_info().rss < 150_000_000
     process.send_signal(signal.SIGINT)
@@ -58,6 +66,33 @@ def test_it_is_small_with_a_report_and_its_picture(server: tuple[subprocess.Pope
     for path in (made["url"], f"{made['url']}.png", "/reports", "/compare"):
         assert get(address, path).status_code == 200
     assert psutil.Process(process.pid).memory_info().rss < 150_000_000
+
+
+def until(is_true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_it_has_a_worker_that_comes_back_and_dies_with_it(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = server
+    get(address, "/livez")
+
+    def workers() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children()
+
+    def lives() -> bool:
+        return [one["live"] for one in get(address, "/api/v1/workers").json()["items"]] == [True]
+
+    until(lives)
+    (first,) = workers()
+    first.kill()
+    until(lambda: [one.pid for one in workers()] not in ([], [first.pid]))
+    (second,) = workers()
+    process.kill()
+    second.wait(timeout=20)
+    assert psutil.pid_exists(second.pid) is False
 
 
 def test_fifty_megabytes_are_refused_at_once_without_being_kept(server: tuple[subprocess.Popen[str], str]) -> None:

@@ -21,7 +21,8 @@ def die_with_parent() -> None:
     parent = os.getppid()
     library = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
     library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    # A rank's parent is torchrun, never the first process; the job's own may be, in a container.
+    if os.getppid() != parent or (parent == 1 and "RANK" in os.environ):
         os._exit(1)
 
 

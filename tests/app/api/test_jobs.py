@@ -70,6 +70,16 @@ def test_a_calibration_may_name_a_worker(application: FastAPI, client: TestClien
     assert put(client, {**MEASURE, "worker": "one"}).json()["detail"] == "worker one has no cuda/nvidia-rtx-4090-24gb"
 
 
+def test_workers_are_found_and_paged(application: FastAPI, client: TestClient) -> None:
+    for name in ("lab-1", "lab-2", "desk"):
+        worker(application, name, "cpu")
+    first = client.get("/api/v1/workers?q=lab&limit=1").json()
+    second = client.get(f"/api/v1/workers?q=lab&limit=1&cursor={first['next']}").json()
+    assert {page["items"][0]["name"] for page in (first, second)} == {"lab-1", "lab-2"}
+    assert second["next"] is None
+    assert client.get("/api/v1/workers?cursor=nobody").status_code == 422
+
+
 def test_a_live_worker_makes_it_queued(application: FastAPI, client: TestClient) -> None:
     worker(application)
     assert put(client).json()["state"] == "queued"

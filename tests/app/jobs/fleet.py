@@ -54,9 +54,11 @@ class Fleet:
         self.workers = WorkerStore(self.database, QUICK)
         self._processes: list[subprocess.Popen[str]] = []
 
-    def start(self, name: str = "one", *, url: str | None = None, protocol: int = PROTOCOL) -> subprocess.Popen[str]:
+    def start(
+        self, name: str = "one", *, url: str | None = None, protocol: int = PROTOCOL, rhythm: Rhythm = QUICK
+    ) -> subprocess.Popen[str]:
         """A worker that takes jobs when this returns."""
-        program = WORKER.format(rhythm=QUICK, runner=RUNNER)
+        program = WORKER.format(rhythm=rhythm, runner=RUNNER)
         words = [url or self.url, str(self.directory), name, str(protocol), str(os.getpid())]
         # Locks of devices are in the temporary folder: each test has devices of its own.
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.directory)}
