@@ -18,6 +18,9 @@ EPILOG = """\
 On any address but a loopback one, the page calls this machine "this server" and everybody who reaches it may ask.
 Settings come from TRAINFIT_* variables as well; a flag wins."""
 
+STREAM_SECONDS = 2
+"""How long a stop waits for answers under way; a job's page holds a stream open for as long as somebody looks."""
+
 
 def port_number(text: str) -> int:
     """A port that a socket can have."""
@@ -55,7 +58,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     console.write(f"trainfit is at http://{host}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
     worker = None if arguments.no_worker or sys.platform == "win32" else _worker(settings, console)
-    config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STREAM_SECONDS,
+    )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:

@@ -95,6 +95,17 @@ def test_it_has_a_worker_that_comes_back_and_dies_with_it(server: tuple[subproce
     assert psutil.pid_exists(second.pid) is False
 
 
+def test_an_open_stream_does_not_keep_it_from_stopping(server: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = server
+    get(address, "/livez")
+    plan = {"model": {"id": "Qwen/Qwen2.5-0.5B"}, "machine": {"device": "nvidia-rtx-4090-24gb"}}
+    job = httpx.post(f"{address}/api/v1/jobs", json={"kind": "measure", "request": plan}, trust_env=False).json()
+    with httpx.stream("GET", f"{address}/api/v1/jobs/{job['id']}/events", trust_env=False) as stream:
+        assert next(stream.iter_lines()) == "event: state"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) in (0, -signal.SIGINT, 130)
+
+
 def test_fifty_megabytes_are_refused_at_once_without_being_kept(server: tuple[subprocess.Popen[str], str]) -> None:
     process, address = server
     get(address, "/livez")
