@@ -40,6 +40,7 @@ T = TypeVar("T")
 STOP_SECONDS: Final = 8.0
 """How long jobs may take to end when the worker is told to stop."""
 RETRY_SECONDS: Final = 1.0
+BUSY_FACTOR: Final = 4
 KEPT_SECONDS: Final = 7 * 86400
 LIBRARIES: Final = ("torch", "transformers", "peft", "accelerate")
 
@@ -121,7 +122,7 @@ class WorkerProcess:
     def _go_round(self, engine: Engine) -> None:
         """Hand jobs over as they come; now and then look whether everything is where it belongs."""
         tidied_at, begun_at = -1e9, time.monotonic()
-        while not self._stopping.wait(self._rhythm.dispatch_seconds):
+        while not self._stopping.wait(self._pause_seconds()):
             try:
                 self._hand_over(engine)
                 if time.monotonic() - tidied_at >= self._rhythm.tidy_seconds:
@@ -129,6 +130,10 @@ class WorkerProcess:
                     self._tidy(engine, recovered=tidied_at - begun_at > self._rhythm.recovery_seconds)
             except (DatabaseUnavailable, UnknownJob):
                 self._stopping.wait(RETRY_SECONDS)
+
+    def _pause_seconds(self) -> float:
+        """Beside a running job new ones can wait: looking for them takes processor time from what is measured."""
+        return self._rhythm.dispatch_seconds * (BUSY_FACTOR if self._attempts.running() else 1)
 
     def _hand_over(self, engine: Engine) -> None:
         """Our table is the outbox: a job is in the engine first, then marked; twice is once, by its name there."""
