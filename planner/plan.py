@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -170,8 +171,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     accumulation = filler.take("gradient_accumulation_steps", run.gradient_accumulation_steps, 1)
     quantization = _quantization(run, method, filler)
     plain = _rules(run, method, spec, lora, formats, quantization, filler)
-    processor = machine.device.allocator_family == "cpu"
-    rules = with_targets(replace(plain, kernel=kernel, accumulate=accumulation > 1, on_processor=processor), spec)
+    rules = _completed(spec, plain, kernel, accumulation > 1, machine.device.allocator_family == "cpu")
     sequence = filler.take("sequence_length", run.sequence_length, _typical_sequence(spec))
     _check_sequence(sequence, spec, filler)
     filler.assumed |= _encoder_length(spec, sequence)
@@ -208,6 +208,15 @@ def _formats(run: RunRequest, optimizer: str, weights: str, compute: str, traine
     master = filler.take("master_weights", run.master_weights, _master_by_default(run, trained))
     _check_framework_dtypes(run, trained=trained, gradient=gradient, state=state, optimizer=optimizer, master=master)
     return _Formats(weights, compute, trained, gradient, state, master)
+
+
+@lru_cache(maxsize=4096)
+def _completed(
+    spec: ModelSpec, plain: StepRules, kernel: str, accumulate: bool, on_processor: bool
+) -> StepRules:  # fmt: skip
+    """The rules with kernel and targets: one object for equal ones, so that later caches find them by identity."""
+    rules = replace(plain, kernel=cast(Any, kernel), accumulate=accumulate, on_processor=on_processor)
+    return with_targets(rules, spec)
 
 
 def _rules(

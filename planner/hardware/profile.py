@@ -185,3 +185,18 @@ class SustainedRate:
 
     flops: int
     provenance: Provenance
+
+
+class SameDevice:
+    """A device as a key of a cache, by identity: profiles of the catalogue are made once."""
+
+    __slots__ = ("device",)
+
+    def __init__(self, device: DeviceProfile) -> None:
+        self.device = device
+
+    def __hash__(self) -> int:
+        return id(self.device)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameDevice) and self.device is other.device

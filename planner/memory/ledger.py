@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, reduce
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan, Points
-from planner.step.program import EVALUATION, StepInstant, StepProgram, compile_run
+from planner.step.program import EVALUATION, StepInstant, StepProgram, compile_run, in_integers
 from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Quantity, ceiling_division, choose, maximum
 from planner.units import MIB
@@ -77,8 +77,7 @@ class Resident:
         return self.weights + self.adapters + self.quantization_state + self.optimizer_states + self.master_weights
 
 
-@dataclass(frozen=True, slots=True)
-class PeakPart:
+class PeakPart(NamedTuple):
     """One group of equal storages at the peak."""
 
     term: str
@@ -248,7 +247,7 @@ def totals(plan: Plan, points: Points) -> Totals:
         NotModelled: a block of the model has no step program.
         OverflowError: arrays of which some plan may need more than 4 PiB.
     """
-    return _totals(plan, points, _Step.at(compile_run(plan.spec, plan.rules), plan, points))
+    return Totals(**_sums(plan, points, _Step.at(compile_run(plan.spec, plan.rules), plan, points)))
 
 
 def build(plan: Plan) -> Ledger:
@@ -258,23 +257,23 @@ def build(plan: Plan) -> Ledger:
         NotModelled: a block of the model has no step program.
     """
     step = _Step.at(compile_run(plan.spec, plan.rules), plan, plan.points)
-    sums = _totals(plan, plan.points, step)
-    moments, held = sums.moments, sums.resident
+    sums = _sums(plan, plan.points, step)
+    moments, held = sums["moments"], sums["resident"]
     played = {name for name, _, _ in step.program.moments} | {"optimizer_step"}
     peak_moment = max((name for name in STEP if name in played), key=moments.__getitem__)
     if peak_moment == "optimizer_step":
         terms, parts, operation = _optimizer_peak(held, _kept_gradients(plan, held)), (), plan.optimizer
     else:
-        position, sizes = _peak_position(step, peak_moment), step.sizes.tolist()
+        position, sizes = _peak_position(step, peak_moment), in_integers(step.sizes).tolist()
         instant = step.program.instants[position]
         terms = _instant_terms(step.program, instant, sizes, held)
         parts, operation = _instant_parts(step.program, position, sizes), instant.operation
     outside = {
-        "fragmentation": sums.peak_reserved_bytes - sums.peak_allocated_bytes,
-        "outside_allocator": sums.peak_process_bytes - sums.peak_reserved_bytes,
+        "fragmentation": sums["peak_reserved_bytes"] - sums["peak_allocated_bytes"],
+        "outside_allocator": sums["peak_process_bytes"] - sums["peak_reserved_bytes"],
     }
     return Ledger(
-        *(getattr(sums, field.name) for field in fields(sums)),
+        **sums,
         terms=terms | outside,
         peak_moment=peak_moment,
         peak_operation=operation,
@@ -289,7 +288,8 @@ def _peak_position(step: _Step, moment: str) -> int:
     return first + int(step.instants[first:end].argmax())
 
 
-def _totals(plan: Plan, points: Points, step: _Step) -> Totals:
+def _sums(plan: Plan, points: Points, step: _Step) -> dict[str, Any]:
+    """The fields of `Totals`."""
     held = _resident(plan, points.rank)
     moments = _moments(plan, step, held)
     allocated = _highest([moments[name] for name in STEP if name in moments])
@@ -297,18 +297,18 @@ def _totals(plan: Plan, points: Points, step: _Step) -> Totals:
     if plan.zero_stage == 3:
         fragmentation = fragmentation + maximum(0, held.communication.idle - _peak_gradients(plan, step, moments, held))
     outside = plan.machine.device.context_bytes
-    return Totals(
-        moments=moments,
-        peak_allocated_bytes=allocated,
-        peak_reserved_bytes=allocated + fragmentation,
-        peak_process_bytes=allocated + fragmentation + outside,
-        required_bytes=_highest(list(moments.values())) + fragmentation + outside,
-        host_terms=_host_terms(plan, held),
-        disk_terms=_disk_terms(plan, held),
-        resident=held,
-        communication_bytes=held.gradients if plan.data_parallel > 1 else 0,
-        largest_storage_bytes=maximum(_whole(np.maximum.reduce(step.sizes)), held.largest_weight),
-    )
+    return {
+        "moments": moments,
+        "peak_allocated_bytes": allocated,
+        "peak_reserved_bytes": allocated + fragmentation,
+        "peak_process_bytes": allocated + fragmentation + outside,
+        "required_bytes": _highest(list(moments.values())) + fragmentation + outside,
+        "host_terms": _host_terms(plan, held),
+        "disk_terms": _disk_terms(plan, held),
+        "resident": held,
+        "communication_bytes": held.gradients if plan.data_parallel > 1 else 0,
+        "largest_storage_bytes": maximum(_whole(np.maximum.reduce(step.sizes)), held.largest_weight),
+    }
 
 
 def _highest(values: list[Quantity]) -> Quantity:

@@ -91,8 +91,10 @@ class StepProgram:
     variables: frozenset[str]
     monomials: tuple[Monomial, ...]
     coefficients: NDArray[Any]
+    float_coefficients: NDArray[np.float64]
     largest_coefficients: tuple[float, ...]
     counts: NDArray[Any]
+    float_counts: NDArray[np.float64]
     moments: tuple[tuple[str, int, int], ...]
     first_instants: NDArray[np.intp]
     formulas: tuple[str, ...]
@@ -109,11 +111,17 @@ class StepProgram:
         products = [product_of(monomial, values) for monomial in self.monomials]
         if any(isinstance(product, np.ndarray) for product in products):
             self._refuse_inexact(values)
-            sizes = self.coefficients @ np.array(np.broadcast_arrays(*products), dtype=np.float64)
-            return np.ceil(sizes / rounding_bytes) * rounding_bytes
-        exact = sum(map(mul, products, self.largest_coefficients)) <= OVERFLOW
-        table: NDArray[Any] = np.array(products, dtype=np.int64 if exact else object)
+            table: NDArray[Any] = np.array(np.broadcast_arrays(*products), dtype=np.float64)
+        else:
+            table = np.array(products, dtype=self._exact_dtype(products))
+        if table.dtype == np.float64:
+            return np.ceil(self.float_coefficients @ table / rounding_bytes) * rounding_bytes
         return rounded(self.coefficients.astype(table.dtype, copy=False) @ table, rounding_bytes)
+
+    def _exact_dtype(self, products: list[Any]) -> Any:
+        """The quickest kind of number that holds every instant's bytes of one plan exactly."""
+        most = sum(map(mul, products, self.largest_coefficients))
+        return np.float64 if most <= EXACT else np.int64 if most <= OVERFLOW else object
 
     def _refuse_inexact(self, values: Mapping[str, Quantity]) -> None:
         """Several plans are calculated in float64, exactly as far as they are taken."""
@@ -124,13 +132,19 @@ class StepProgram:
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Bytes alive at each instant: [I], or [I, N]."""
-        return self.counts.astype(sizes.dtype, copy=False) @ sizes
+        counts = self.float_counts if sizes.dtype == np.float64 else self.counts.astype(sizes.dtype, copy=False)
+        return counts @ sizes
 
     def highest_bytes(self, instants: NDArray[Any]) -> dict[str, Quantity]:
         """The most bytes of each moment, of instants [I] or [I, N]: Python integers, or int64 arrays."""
-        highest = np.maximum.reduceat(instants, self.first_instants, axis=0)
-        rows = highest.tolist() if highest.ndim == 1 else highest.astype(np.int64)
+        highest = in_integers(np.maximum.reduceat(instants, self.first_instants, axis=0))
+        rows = highest.tolist() if highest.ndim == 1 else highest
         return {name: row for (name, _, _), row in zip(self.moments, rows, strict=True)}
+
+
+def in_integers(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers that were calculated in float64 as int64; others as they are."""
+    return values.astype(np.int64) if values.dtype == np.float64 else values
 
 
 @dataclass(slots=True)
@@ -879,8 +893,10 @@ def _compiled(assembly: _Assembly, work: list[tuple[Work, int, int]]) -> StepPro
         variables=variables,
         monomials=monomials,
         coefficients=coefficients,
+        float_coefficients=coefficients.astype(np.float64),
         largest_coefficients=tuple((counts @ coefficients.astype(np.float64)).max(axis=0, initial=0.0).tolist()),
         counts=counts,
+        float_counts=counts.astype(np.float64),
         moments=moments,
         first_instants=np.array([first for _, first, _ in moments], dtype=np.intp),
         formulas=tuple(repr(kind.bytes) for kind in kinds),

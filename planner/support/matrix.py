@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from planner.contract import Reason, SoftwareSupport
 from planner.hardware import DeviceProfile
+from planner.hardware.profile import SameDevice
 from planner.support.routes import kind_of
 from planner.support.rows import SupportRow, row, row_for
 
@@ -58,7 +60,12 @@ def support_for(device: DeviceProfile, needs: Needs) -> tuple[SoftwareSupport, .
     Where no source says anything, the component counts as supported, with an empty source and a note that says so:
     what nobody wrote about is a warning, never a refusal.
     """
-    return tuple(_components(device, needs))
+    return _support_for(SameDevice(device), needs)
+
+
+@lru_cache(maxsize=4096)
+def _support_for(same: SameDevice, needs: Needs) -> tuple[SoftwareSupport, ...]:
+    return tuple(_components(same.device, needs))
 
 
 def support_warnings(software: Iterable[SoftwareSupport]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from planner.hardware.profile import DeviceProfile
+from planner.hardware.profile import DeviceProfile, SameDevice
 from planner.interval import SCALE, UNCALIBRATED, time_factors
 from planner.throughput.factors import factors
 
@@ -45,32 +45,17 @@ class Rates:
         return (self.attention if kind == "fused attention" else self.matmul)[dtype]
 
 
-class _Known:
-    """A device as a key of the cache: profiles of the catalogue are made once."""
-
-    __slots__ = ("device",)
-
-    def __init__(self, device: DeviceProfile) -> None:
-        self.device = device
-
-    def __hash__(self) -> int:
-        return id(self.device)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and self.device is other.device
-
-
 def rates_of(device: DeviceProfile, dtypes: frozenset[str]) -> Rates:
     """The rates for the dtypes that a step computes in.
 
     Raises:
         UnknownRate: the catalogue and the person's figures give no rate for a dtype, or no memory bandwidth.
     """
-    return _rates_of(_Known(device), dtypes)
+    return _rates_of(SameDevice(device), dtypes)
 
 
 @lru_cache(maxsize=1024)
-def _rates_of(known: _Known, dtypes: frozenset[str]) -> Rates:
+def _rates_of(known: SameDevice, dtypes: frozenset[str]) -> Rates:
     device = known.device
     if device.memory_bandwidth_bytes_per_second is None:
         raise UnknownRate(device, "memory bandwidth")
