@@ -39,7 +39,7 @@ from app.guard import Guard, is_loopback
 from app.jobs.service import JobService
 from app.pace import all_paces
 from app.plans import Plans
-from app.problems import Problem, from_parameters
+from app.problems import Problem, from_parameters, shorten
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
@@ -161,7 +161,10 @@ def _answer_errors(application: FastAPI) -> None:
 
     async def http(request: Request, error: HTTPException) -> Response:
         code = _STATUS_CODES.get(error.status_code, "bad_request")
-        response = respond(request, Problem(code, str(error.detail), status=error.status_code))
+        detail = (
+            f"there is nothing at {shorten(request.url.path)}" if error.detail == "Not Found" else str(error.detail)
+        )
+        response = respond(request, Problem(code, detail, status=error.status_code))
         response.headers.update(error.headers or {})
         return response
 

@@ -50,15 +50,15 @@ def _block(lines: list[str]) -> Markup:
         return _list(lines)
     if first.startswith(">"):
         text = " ".join(line.lstrip("> ") for line in lines)
-        return Markup('<blockquote class="notice"><p>{}</p></blockquote>').format(_inline(text))
-    return Markup("<p>{}</p>").format(_inline(" ".join(lines)))
+        return Markup('<blockquote class="notice"><p>{}</p></blockquote>').format(inline(text))
+    return Markup("<p>{}</p>").format(inline(" ".join(lines)))
 
 
 def _heading(line: str) -> Markup:
     level = min(len(line) - len(line.lstrip("#")), 4)
     text = line.lstrip("# ").strip()
     anchor = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
-    return Markup('<h{0} id="{1}">{2}</h{0}>').format(level, anchor, _inline(text))
+    return Markup('<h{0} id="{1}">{2}</h{0}>').format(level, anchor, inline(text))
 
 
 def _list(lines: Sequence[str]) -> Markup:
@@ -70,15 +70,15 @@ def _list(lines: Sequence[str]) -> Markup:
         elif items:
             items[-1] += " " + line.strip()
     tag = "ol" if lines[0][0].isdigit() else "ul"
-    body = Markup("").join(Markup("<li>{}</li>").format(_inline(item)) for item in items)
+    body = Markup("").join(Markup("<li>{}</li>").format(inline(item)) for item in items)
     return Markup("<{0}>{1}</{0}>").format(Markup(tag), body)
 
 
 def _table(lines: Sequence[str]) -> Markup:
     head, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-    header = Markup("").join(Markup('<th scope="col">{}</th>').format(_inline(cell)) for cell in head)
+    header = Markup("").join(Markup('<th scope="col">{}</th>').format(inline(cell)) for cell in head)
     body = Markup("").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(_inline(cell)) for cell in row))
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(inline(cell)) for cell in row))
         for row in rows
     )
     return Markup(
@@ -86,7 +86,7 @@ def _table(lines: Sequence[str]) -> Markup:
     ).format(header, body)
 
 
-def _inline(text: str) -> Markup:
+def inline(text: str) -> Markup:
     """Code, bold, links and italics of a line; the rest escaped."""
     parts: list[str] = []
     position = 0
@@ -103,7 +103,7 @@ def _span(match: re.Match[str]) -> Markup:
     if code is not None:
         return Markup("<code>{}</code>").format(code)
     if bold is not None:
-        return Markup("<strong>{}</strong>").format(_inline(bold))
+        return Markup("<strong>{}</strong>").format(inline(bold))
     if label is not None:
         # Our documents link to each other as files; their pages have the same names.
         return Markup('<a href="{}">{}</a>').format(f"/{href[:-3]}" if href.endswith(".md") else href, label)

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from app.assets import assets_directory
-from app.web import numbers
+from app.web import markdown, numbers
 
 
 @cache
@@ -35,6 +35,7 @@ def environment() -> Environment:
         plain=numbers.plain,
         words=numbers.words,
         cell=numbers.cell,
+        inline=markdown.inline,
         interval_basis=numbers.interval_basis,
     )
     made.globals.update(static=static_address)  # pyright: ignore[reportUnknownMemberType]

@@ -29,3 +29,15 @@ def test_errors_are_pages_for_browsers_and_problems_for_programs(client: TestCli
     assert page.status_code == problem.status_code >= 400
     assert page.headers["content-type"].startswith("text/html")
     assert problem.headers["content-type"] == "application/problem+json" or path.startswith("/plan")
+
+
+def test_what_is_not_there_is_named_and_harmless(client: TestClient) -> None:
+    page = client.get("/<script>alert(1)</script>" + "x" * 500, headers={"accept": PAGE})
+    assert page.status_code == 404
+    assert "there is nothing at /" in page.text
+    assert "<script>alert" not in page.text
+    assert "x" * 100 not in page.text
+
+
+def test_the_remedies_show_code_as_code(client: TestClient) -> None:
+    assert "<code>trainfit models WORD</code>" in client.get("/errors").text
