@@ -28,6 +28,7 @@ _SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"referrer-policy", b"same-origin"),
 )
 
+JSON_TYPE = (b"content-type", b"application/json")
 _DATA_HEADERS = ((b"x-content-type-options", b"nosniff"),)
 """JSON renders nothing, so that only its type needs protection; each header costs as much as a formula."""
 
@@ -61,24 +62,24 @@ class Guard:
         send = _with_security_headers(send)
         if asks_for_head(scope):
             scope, send = as_get(scope), without_body(send)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         problem = self._refusal(scope["method"], headers)
         if problem is not None:
             await self._respond(Request(scope), problem)(scope, receive, send)
             return
-        limited = "content-length" in headers or scope["method"] in _SAFE_METHODS
+        limited = b"content-length" in headers or scope["method"] in _SAFE_METHODS
         await self._app(scope, receive if limited else _limited(receive), send)
 
-    def _refusal(self, method: str, headers: Mapping[str, str]) -> Problem | None:
-        host = headers.get("host", "")
+    def _refusal(self, method: str, headers: Mapping[bytes, bytes]) -> Problem | None:
+        host = headers.get(b"host", b"").decode("latin-1")
         if not self._knows(host):
             return Problem("unknown_host", "this server does not answer under that host name", field="Host", value=host)
         if method in _SAFE_METHODS:
             return None
         if not _same_site(headers, host):
             return Problem("cross_site", "the request came from another site's page", field="Origin")
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18 or int(length) > MAXIMUM_BODY_BYTES:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 18 or int(length) > MAXIMUM_BODY_BYTES:
             return too_large()
         return None
 
@@ -86,7 +87,7 @@ class Guard:
         name = _host_name(host)
         if self._allowed_hosts:
             return name in self._allowed_hosts
-        return not self._loopback_only or is_loopback(name)
+        return not self._loopback_only or name == "localhost" or is_loopback(name)
 
 
 def too_large() -> Problem:
@@ -100,13 +101,13 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].casefold()
 
 
-def _same_site(headers: Mapping[str, str], host: str) -> bool:
+def _same_site(headers: Mapping[bytes, bytes], host: str) -> bool:
     """Browsers say where a request comes from; other clients say nothing and carry no cookies to abuse."""
-    site = headers.get("sec-fetch-site")
+    site = headers.get(b"sec-fetch-site")
     if site is not None:
-        return site in ("same-origin", "none")
-    origin = headers.get("origin")
-    return origin is None or origin.partition("://")[2].casefold() == host.casefold()
+        return site in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is None or origin.decode("latin-1").partition("://")[2].casefold() == host.casefold()
 
 
 def _limited(receive: Receive) -> Receive:
@@ -128,7 +129,7 @@ def _with_security_headers(send: Send) -> Send:
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = message["headers"]
-            added = _DATA_HEADERS if (b"content-type", b"application/json") in headers else _SECURITY_HEADERS
+            added = _DATA_HEADERS if JSON_TYPE in headers else _SECURITY_HEADERS
             message["headers"] = [*headers, *added]
         await send(message)
 

@@ -60,13 +60,26 @@ def wants_advice(request: Request) -> bool:
 )
 async def create_estimate(request: Request) -> Response:
     """One answer. It has status 200 for all five verdicts: a no is an answer, not an error."""
-    advice = wants_advice(request)
+    return as_json(await answered(request))
+
+
+async def answered(request: Request) -> bytes:
+    """The JSON of the answer to a request's body.
+
+    Raises:
+        Problem: it cannot be answered.
+    """
+    advice = request.scope["query_string"] != b"advice=none" and wants_advice(request)
     asked = parse_request(await read_json(request))
     plans: Plans = request.app.state.plans
     if not advice and plans.is_at_hand(asked):  # a few milliseconds of arithmetic: a thread would cost more
-        return as_json(plans.answer(asked, advice=False).model_dump_json())
-    answer = await run_in_threadpool(plans.answer, asked, advice=advice)
-    return as_json(answer.model_dump_json())
+        return in_json(plans.answer(asked, advice=False))
+    return in_json(await run_in_threadpool(plans.answer, asked, advice=advice))
+
+
+def in_json(answer: Answer) -> bytes:
+    """What `model_dump_json` writes, without decoding it to a text that is encoded again."""
+    return answer.__pydantic_serializer__.to_json(answer)
 
 
 @router.post(
@@ -108,5 +121,5 @@ def answer_or_problem(plans: Plans, values: Any, *, advice: bool) -> str:
         return problem.json()
 
 
-def as_json(text: str) -> Response:
+def as_json(text: str | bytes) -> Response:
     return Response(text, media_type="application/json")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.estimates import create_estimate
+from app.api.estimates import answered
+from app.guard import JSON_TYPE
 from app.problems import Problem
 from app.responses import respond
 
@@ -28,7 +29,10 @@ class HotRoute:
             return
         request = Request(scope, receive)
         try:
-            response = await create_estimate(request)
+            body = await answered(request)
         except Problem as problem:
-            response = respond(request, problem)
-        await response(scope, receive, send)
+            await respond(request, problem)(scope, receive, send)
+            return
+        headers = [(b"content-length", str(len(body)).encode()), JSON_TYPE]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
