@@ -66,7 +66,7 @@ _TERMS: Final = {
     ),
     "fragmentation": TermSource(
         "reserved but not allocated at the peak",
-        "prior: 7 % of allocated (native), 1/64 (expandable); CPU: what the C library keeps; FSDP: others' pools",
+        "7 % of allocated (native); 1/64 and the 16-bit logits (expandable); CPU: the C library's; FSDP: others' pools",
         "low end of published reserved / allocated ratios; planner/memory/processor.py, own CPU measurements",
     ),
     "outside_allocator": TermSource(

@@ -294,6 +294,8 @@ def _sums(plan: Plan, points: Points, step: _Step) -> dict[str, Any]:
     moments = _moments(plan, step, held)
     allocated = _highest([moments[name] for name in STEP if name in moments])
     fragmentation = _fragmentation(plan, held, step, allocated)
+    if plan.allocator == "expandable_segments" and "loss" in moments:
+        fragmentation = fragmentation + maximum(0, moments["loss"] + _logits_hole(plan, points) - allocated)
     if plan.zero_stage == 3:
         fragmentation = fragmentation + maximum(0, held.communication.idle - _peak_gradients(plan, step, moments, held))
     outside = plan.machine.device.context_bytes
@@ -394,14 +396,27 @@ def _fragmentation(plan: Plan, held: Resident, step: _Step, allocated: Quantity)
 
     On the CPU what the C library's allocator keeps (planner/memory/processor.py). The native CUDA allocator by the
     measured prior; expandable segments map whole 2 MiB pages, on average half a page
-    for each of a few hundred live large blocks, here 1/64 of allocated (c10/cuda/CUDACachingAllocator.cpp); other
-    allocators as the native one until measured.
+    for each of a few hundred live large blocks, here 1/64 of allocated (c10/cuda/CUDACachingAllocator.cpp), beside the
+    hole that the logits leave (`_logits_hole`); other allocators as the native one until measured.
     """
     if plan.rules.on_processor:
         return maximum(0, _resident_peak(plan, held, step) - allocated)
     if plan.allocator == "expandable_segments":
         return allocated // 64
     return _whole(allocated * NATIVE_FRAGMENTATION_PRIOR)
+
+
+def _logits_hole(plan: Plan, points: Points) -> Quantity:
+    """Bytes of the 16-bit logits, whose place nothing can take: all that is made after their cast is twice as large.
+
+    An expandable segment keeps the hole and maps pages behind it (c10/cuda/CUDACachingAllocator.cpp). The replay of a
+    16-layer Llama's full step holds 2.1 bytes a logit beyond its peak, and torchtitan's published runs some 2.5.
+    """
+    rules, head = plan.rules, plan.spec.lm_head
+    casts = rules.loss == "full_logits" and rules.objective == "causal_lm" and rules.compute_width < BYTES["float32"]
+    if head is None or not casts or rules.on_processor:
+        return 0
+    return points.batch * points.sequence * (head.outputs * rules.compute_width)
 
 
 def _resident_peak(plan: Plan, held: Resident, step: _Step) -> Quantity:
