@@ -63,6 +63,9 @@ KINDS: Mapping[str, Kind] = {
         404, "The pasted configuration is not stored here", "Paste the config.json again on the first page."
     ),
     "method_not_allowed": Kind(405, "Method not allowed", "The Allow header lists the methods."),
+    "cannot_repeat": Kind(
+        409, "The saved plan cannot be asked again", "Its saved numbers stand; open the plan's own page to ask anew."
+    ),
     "too_large": Kind(413, "Body too large", "A request may have 1 MiB. Leave out what is not config or plan."),
     "unsupported_media_type": Kind(415, "Not JSON by its Content-Type", "Send Content-Type: application/json."),
     "invalid_request": Kind(

@@ -127,11 +127,12 @@ class Report(SQLModel, table=True):
     notes: str
     baseline: int
     edit_token_sha256: str
-    document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="requests and answers")
     summary: list[dict[str, str]] = Field(sa_column=Column(JSON, nullable=False), description="a line for each plan")
     words: str = Field(description="for search: title, notes and summary, casefolded")
     created_at: datetime = Field(default_factory=now, sa_column=Column(Instant, nullable=False, index=True))
     edited_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+    # The last column: SQLite reads a row from its beginning, and a list needs all but this.
+    document: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="requests and answers")
 
 
 class ReportFacet(SQLModel, table=True):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from app import machines
 from app.plans import Plan, Plans
@@ -199,8 +199,12 @@ class Reports:
         return [in_plan(index, self._again, saved) for index, saved in enumerate(kept)]
 
     def _again(self, saved: tuple[EstimateRequest, Mapping[str, Any], Mapping[str, Any]]) -> Answer:
-        request, config, machine = saved
-        return self._plans.evaluate(Plan(request, config), advice=False, machine=_MACHINES.validate_python(machine))
+        request, config, figures = saved
+        try:
+            machine = _MACHINES.validate_python(figures)
+        except ValidationError as error:
+            raise Problem("cannot_repeat", "the saved machine lacks figures that are needed today") from error
+        return self._plans.evaluate(Plan(request, config), advice=False, machine=machine)
 
     # --- lists -------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from app.api.reports import reports_of
 from app.pace import keep_pace
 from app.plans import Plan
+from app.problems import Problem
 from app.reports import export
 from app.reports.comparison import Comparison
 from app.reports.document import MAXIMUM_NOTES, MAXIMUM_TITLE, ReportDocument, ReportRequest, parse_edit
@@ -178,7 +179,7 @@ def report_page(request: Request, report_id: str) -> Response:
     if "application/json" in accepted and "text/html" not in accepted:
         return report_json(request, report_id)
     document, comparison = _seen(request, report_id)
-    today = "current" in request.query_params
+    today, trouble = _today(request, document, comparison) if "current" in request.query_params else (None, "")
     token = request.cookies.get(COOKIE)
     return pages.site_page(
         request,
@@ -189,7 +190,8 @@ def report_page(request: Request, report_id: str) -> Response:
         headline=comparison.headline,
         links=_links(request, document, comparison.baseline),
         labels=TERM_LABELS,
-        today=_then_and_now(request, document, comparison) if today else None,
+        today=today,
+        trouble=trouble,
         here_with=_address(document, comparison.baseline, only=_only(request), current=True),
         here_without=_address(document, comparison.baseline, only=_only(request), current=False),
         base_address=str(request.base_url).rstrip("/"),
@@ -203,12 +205,14 @@ def _only(request: Request) -> bool:
     return request.query_params.get("only") == "differences"
 
 
-def _then_and_now(request: Request, document: ReportDocument, comparison: Comparison) -> list[ThenAndNow]:
-    answers = reports_of(request).today(document)
-    return [
-        ThenAndNow(plan.letter, plan.name, plan.answer, now)
-        for plan, now in zip(comparison.plans, answers, strict=True)
-    ]
+def _today(request: Request, document: ReportDocument, comparison: Comparison) -> tuple[list[ThenAndNow] | None, str]:
+    """What is said today; or None and why nothing can be said, since the saved numbers are shown all the same."""
+    try:
+        answers = reports_of(request).today(document)
+    except Problem as problem:
+        return None, problem.document.detail
+    pairs = zip(comparison.plans, answers, strict=True)
+    return [ThenAndNow(plan.letter, plan.name, plan.answer, now) for plan, now in pairs], ""
 
 
 def _address(document: ReportDocument, baseline: int, *, only: bool, current: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -169,3 +170,33 @@ def test_on_an_address_that_others_reach_making_is_paced(application: FastAPI, t
         assert codes == [201] * 30 + [429]
         created = client.get("/api/v1/reports?limit=1").json()["items"][0]
     assert created["plans"][0]["device"].startswith("This server: ")
+
+
+def test_reports_work_on_both_kinds_of_database(application: FastAPI, database_url: str, tmp_path: Path) -> None:
+    plans: Plans = application.state.plans
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr(database_url))
+    with TestClient(create_app(settings, plans), base_url="http://localhost:8000") as client:
+        odd = {"model": {"config": {"model_type": "llama", "odd": "a\0b \U0001f600"}}}
+        created = create(client, {**BODY, "title": "ÄPFEL 100%", "requests": [*REQUESTS, odd]})
+        report = client.get(f"/api/v1/reports/{created['id']}").json()
+        assert report["configs"][3]["odd"] == "a\0b \U0001f600"
+        assert [item["id"] for item in client.get("/api/v1/reports?q=äpfel+100%25").json()["items"]] == [created["id"]]
+        assert client.get("/reports?method=full").status_code == 200
+        answer = client.delete(f"/api/v1/reports/{created['id']}", headers=bearer(created["edit_token"]))
+        assert answer.status_code == 204
+        assert client.get("/api/v1/reports").json() == {"items": [], "next": None}
+
+
+def test_what_an_offer_costs_is_kept_and_asked_again(real_client: TestClient) -> None:
+    run = {"method": "qlora", "tokens": 1_000_000}
+    rented = [
+        {"model": MODEL, "machine": {"offer": offer}, "run": run}
+        for offer in ("runpod-rtx-4090-secure", "kaggle-gpu-t4-x2")
+    ]
+    created = create(real_client, {"requests": rented})
+    report = real_client.get(f"/api/v1/reports/{created['id']}").json()
+    assert report["answers"][0]["costs"]["cost_usd"] > 0
+    assert report["plans"][1]["device"] == "Kaggle GPU T4 x2: 2 × Tesla T4 15 GiB"
+    page = real_client.get(created["url"] + "?current=1", headers={"accept": "text/html"})
+    assert "so its numbers are the saved ones" in page.text
+    assert page.text.count(">none<") == 2

@@ -259,6 +259,18 @@ def test_the_saved_numbers_stay_and_the_current_estimator_speaks_beside_them(
     assert "computed with estimator 0.1" in text
 
 
+def test_a_plan_that_cannot_be_asked_again_keeps_its_page(
+    client: TestClient, application: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = save(client)
+    reports = application.state.reports
+    document = reports.get(there.rpartition("/")[2])
+    monkeypatch.setattr(reports, "get", lambda _: document.model_copy(update={"machines": [{}, {}, {}]}))
+    said = visible(page(client, there + "?current=1"))
+    assert "cannot be asked the same. Plan A: the saved machine lacks figures that are needed today." in said
+    assert "Side by side" in said
+
+
 def test_a_pasted_configuration_is_kept_with_the_report(client: TestClient, application: FastAPI) -> None:
     sent = {"config_text": '{"model_type": "llama", "hidden_size": 7}', "device": "nvidia-t4-16gb"}
     there = client.post("/plan", data=sent, headers=HTML, follow_redirects=False).headers["location"]

@@ -72,11 +72,11 @@ def upgrade() -> None:
         sa.Column("notes", sa.String(), nullable=False),
         sa.Column("baseline", sa.Integer(), nullable=False),
         sa.Column("edit_token_sha256", sa.String(), nullable=False),
-        sa.Column("document", sa.JSON(), nullable=False),
         sa.Column("summary", sa.JSON(), nullable=False),
         sa.Column("words", sa.String(), nullable=False),
         sa.Column("created_at", app.db.tables.Instant(timezone=True), nullable=False),
         sa.Column("edited_at", app.db.tables.Instant(timezone=True), nullable=True),
+        sa.Column("document", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_report")),
     )
     with op.batch_alter_table("report", schema=None) as batch_op:
