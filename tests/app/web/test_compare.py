@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.reports.document import ReportDocument
 from app.web import address
 from app.web.compare import MODEL_EXAMPLES, OFTEN
 from planner.catalog.models import model
@@ -265,7 +266,12 @@ def test_a_plan_that_cannot_be_asked_again_keeps_its_page(
     there = save(client)
     reports = application.state.reports
     document = reports.get(there.rpartition("/")[2])
-    monkeypatch.setattr(reports, "get", lambda _: document.model_copy(update={"machines": [{}, {}, {}]}))
+    without_figures = document.model_copy(update={"machines": [{}, {}, {}]})
+
+    def get(_: str) -> ReportDocument:
+        return without_figures
+
+    monkeypatch.setattr(reports, "get", get)
     said = visible(page(client, there + "?current=1"))
     assert "cannot be asked the same. Plan A: the saved machine lacks figures that are needed today." in said
     assert "Side by side" in said
