@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import TypeAdapter
+
 from app.db.errors import DatabaseUnavailable
 from app.db.opened import OpenedDatabase
 from app.db.rhythm import RHYTHM, Rhythm
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 200
 """More jobs than this are not taken on: somebody should look."""
+_MACHINES: Final = TypeAdapter(Machine)
 _MEMORY_CODES: Final = frozenset({"device_memory", "host_memory", "single_allocation"})
 
 
@@ -172,6 +175,7 @@ class JobService:
             kind="measure",
             request=plan.request,
             config=dict(plan.config),
+            machine=_MACHINES.dump_python(machine, mode="json"),
             steps=order.steps,
             depth=self._depth(order, plan, answer),
             device_class=place.device_class,

@@ -72,8 +72,7 @@ def calibration_page(request: Request, calibration_id: str) -> HTMLResponse:
         here="/calibrations",
         calibration=found,
         panels=panels_of(found),
-        forms=FORMS,
-        operations=OPERATIONS,
+        amount=amount,
     )
 
 
@@ -106,6 +105,15 @@ def _panel(title: str, curves: Sequence[Curve]) -> Panel:
     ]
     unit = "FLOP" if curves[0].variable == "flops" else "B"
     return Panel(title, lines, unit, lowest, highest, smallest, largest)
+
+
+def amount(value: float, unit: str) -> str:
+    """A size or a rate in three digits, in the largest unit that leaves one before the point."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            digits = ",.0f" if value >= 999.5 * factor else ".3g"
+            return f"{value / factor:{digits}} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -13,27 +13,18 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cpu.cases import Case
+from planner.calibration.memory import allocations, highest_sum, resident_peak, status_bytes
 
 transformers: Any = importlib.import_module("transformers")
 peft: Any = importlib.import_module("peft")
-STATUS = Path("/proc/self/status")
-CLEAR = Path("/proc/self/clear_refs")
 TIMED_SECONDS = 4.0
 TIMED_STEPS = 7
 MAXIMUM_NORM = 1.0  # the Trainer's default
-
-
-def status_bytes(name: str) -> int:
-    """A size of this process as Linux shows it, for example VmRSS or VmHWM."""
-    line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
 
 
 def build(case: Case) -> Any:
@@ -89,24 +80,6 @@ class Trainer:
         return sum(storages.values())
 
 
-def allocations(run: Callable[[], None]) -> list[int]:
-    """Bytes taken (above zero) and given back (below) by torch's CPU allocator, in order."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        run()
-    results: Any = recorded.profiler
-    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-
-
-def highest_sum(changes: list[int]) -> int:
-    """The highest running total."""
-    total = highest = 0
-    for change in changes:
-        total += change
-        highest = max(highest, total)
-    return highest
-
-
 def timed(run: Callable[[], None], seconds: float) -> tuple[list[float], list[float]]:
     """Seconds of a few steps: of the clock, and of the processor."""
     clock: list[float] = []
@@ -126,9 +99,7 @@ def measure(case: Case, seconds: float = TIMED_SECONDS) -> dict[str, Any]:
     imported = status_bytes("VmRSS")
     trainer = Trainer(case)
     trainer.step()
-    CLEAR.write_text("5", encoding="ascii")
-    trainer.step()
-    resident = status_bytes("VmHWM")
+    resident = resident_peak(trainer.step)
     clock, processor = timed(trainer.step, seconds)
     standing = trainer.standing_bytes()
     live = standing + highest_sum(allocations(trainer.step))

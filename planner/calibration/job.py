@@ -11,7 +11,7 @@ from planner.calibration.build import settings_for
 from planner.calibration.depth import BuiltDepths, chosen_depths, extended
 from planner.calibration.device import Device
 from planner.calibration.measure import WARM_UP_STEPS, OutOfMemory, Reporter, Taken, Task, take
-from planner.calibration.memory import status_bytes
+from planner.calibration.memory import loaded_bytes
 from planner.calibration.steady import RULE, is_steady, median_of
 from planner.calibration.training import PHASES
 from planner.contract import EstimateRequest
@@ -19,6 +19,7 @@ from planner.estimate import sha256_of, spec_of
 from planner.evaluation import Evaluation, evaluate
 from planner.hardware import Machine
 from planner.measurement import Compared, Depth, Measurement, Steps, Unit
+from planner.verify.coverage import buildable
 from planner.verify.timeline import TERMS
 from planner.version import ESTIMATOR_VERSION
 
@@ -63,7 +64,7 @@ def measure(question: Question, device: Device, threads: int, reporter: Reporter
         seconds=question.seconds,
         ranks=ranks,
         seed=question.seed,
-        imported_bytes=status_bytes("VmRSS"),
+        imported_bytes=loaded_bytes(buildable(question.config), settings),
     )
     try:
         taken, ran_out = _taken(task, depths, reporter), None
@@ -95,7 +96,7 @@ def _document(
     device: Device,
     threads: int,
 ) -> Measurement:
-    time = evaluation.time
+    time, calibration = evaluation.time, question.machine.calibration
     built = [depths.deep] if depths.shallow is None else [depths.shallow, depths.deep]
     return Measurement(
         request=question.request,
@@ -112,10 +113,11 @@ def _document(
         depth=Depth(layers=depths.whole, built=built, how=depths.how),
         steps=_steps(taken),
         rows=_rows(evaluation, taken, question.device_count),
-        phases=_phases(taken),
+        phases=_phases(evaluation, taken),
         terms=_terms(evaluation, taken),
         peak_moment=taken.peak_moment,
         basis=None if time is None else time.basis,
+        calibration_id=None if calibration is None else calibration.id,
         estimator_version=ESTIMATOR_VERSION,
         out_of_memory=None if ran_out is None else ran_out.phase,
         warnings=list(evaluation.warnings),
@@ -182,10 +184,15 @@ def _rows(evaluation: Evaluation, taken: Taken, device_count: int) -> list[Compa
     return [row for row in rows if row.name != unused]
 
 
-def _phases(taken: Taken) -> list[Compared]:
+def _phases(evaluation: Evaluation, taken: Taken) -> list[Compared]:
+    """Forward, backward and the optimizer step; only a calibration predicts them apart."""
     if not taken.phase_seconds:
         return []
-    return [_compared(name, "seconds", None, taken.phases[name]) for name in PHASES]
+    time = evaluation.time
+    return [
+        _compared(name, "seconds", None if time is None else time.phases.get(name), taken.phases[name])
+        for name in PHASES
+    ]
 
 
 def _terms(evaluation: Evaluation, taken: Taken) -> list[Compared]:

@@ -128,7 +128,8 @@ class _Run:
         if resident is not None and self.task.imported_bytes is not None:
             self.taken.resident_bytes = resident - self.task.imported_bytes
         self.enter("measure")
-        self.time_steps(step)
+        gc.collect()
+        time_steps(step, self.clock, self.task, self.taken, self.reporter)
         if self.task.weighs:
             self.weigh(step)
 
@@ -150,34 +151,36 @@ class _Run:
             self.taken.allocated_bytes, self.taken.reserved_bytes = peak.allocated_bytes, peak.reserved_bytes
         return resident
 
-    def time_steps(self, step: RealStep) -> None:
-        """Step after step until the median is known, or the steps or the time are used up."""
-        gc.collect()
-        tokens = self.task.settings.tokens * self.task.settings.gradient_accumulation_steps * self.task.ranks
-        ends = time.perf_counter() + self.task.seconds * SHARE_FOR_STEPS
-        samples = self.taken.step_seconds
-        while len(samples) < self.task.steps and not self.agreed(is_steady(samples) or _is_late(samples, ends)):
-            self.clock.begin()
-            began = self.task.device.now()
-            step.run()
-            phases = self.clock.end()
-            samples.append(self.task.device.now() - began)
-            self.taken.phase_seconds.append(phases)
-            self.reporter.sample(len(samples), self.task.steps, samples[-1], tokens, self.task.device)
-
-    def agreed(self, done: bool) -> bool:
-        """Whether all ranks stop here: the first rank decides, since each step needs every one of them."""
-        if self.task.ranks == 1:
-            return done
-        decision = torch.tensor(int(done), device=self.task.device.torch)
-        torch.distributed.broadcast(decision, 0)
-        return bool(decision.item())
-
     def weigh(self, step: RealStep) -> None:
         """Two more steps: one to count live bytes, one to follow each storage."""
         if self.task.device.on_processor:
             self.taken.allocated_bytes = live_peak(step)
         self.taken.peak_moment, self.taken.terms = terms_at_peak(step)
+
+
+def time_steps(step: RealStep, clock: PhaseClock, task: Task, taken: Taken, reporter: Reporter | None) -> None:
+    """Step after step until the median is known, or the steps or the time are used up."""
+    tokens = task.settings.tokens * task.settings.gradient_accumulation_steps * task.ranks
+    ends = time.perf_counter() + task.seconds * SHARE_FOR_STEPS
+    samples = taken.step_seconds
+    while len(samples) < task.steps and not _agreed(task, is_steady(samples) or _is_late(samples, ends)):
+        clock.begin()
+        began = task.device.now()
+        step.run()
+        phases = clock.end()
+        samples.append(task.device.now() - began)
+        taken.phase_seconds.append(phases)
+        if reporter is not None:
+            reporter.sample(len(samples), task.steps, samples[-1], tokens, task.device)
+
+
+def _agreed(task: Task, done: bool) -> bool:
+    """Whether all ranks stop here: the first rank decides, since each step needs every one of them."""
+    if task.ranks == 1:
+        return done
+    decision = torch.tensor(int(done), device=task.device.torch)
+    torch.distributed.broadcast(decision, 0)
+    return bool(decision.item())
 
 
 def _is_late(samples: list[float], ends: float) -> bool:

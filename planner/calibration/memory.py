@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from planner.calibration.training import RealStep
+from planner.verify.build import build_model as build_on_meta
 from planner.verify.modules import block_list, blocks_path, module_paths
 from planner.verify.settings import TraceSettings
 from planner.verify.storages import StorageTracker
@@ -34,6 +36,21 @@ def status_bytes(name: str) -> int | None:
         return None
     line = next(line for line in lines if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
+
+
+def loaded_bytes(config: dict[str, Any], settings: TraceSettings) -> int | None:
+    """Resident bytes once the libraries are loaded; None where the system doesn't say.
+
+    transformers, PEFT and torch's optimizers load what they need when it is first used: a model of one layer is built on
+    the meta device, and an optimizer updates one number, so that this is not taken for the plan's own memory.
+    """
+    build_on_meta(config, replace(settings, method="lora" if settings.method == "qlora" else settings.method,
+                                  layers_override=1))  # fmt: skip
+    number = nn.Parameter(torch.zeros(1))
+    number.grad = torch.zeros(1)
+    nn.utils.clip_grad_norm_([number], 1.0)
+    torch.optim.AdamW([number], foreach=False).step()
+    return status_bytes("VmRSS")
 
 
 def reset_resident_peak() -> bool:
