@@ -41,15 +41,16 @@ def status_bytes(name: str) -> int | None:
 def loaded_bytes(config: dict[str, Any], settings: TraceSettings) -> int | None:
     """Resident bytes once the libraries are loaded; None where the system doesn't say.
 
-    transformers, PEFT and torch's optimizers load what they need when it is first used: a model of one layer is built on
-    the meta device, and an optimizer updates one number, so that this is not taken for the plan's own memory.
+    transformers, PEFT and torch's optimizers load what they need when it is first used: a model of one layer is built
+    on the meta device, and an optimizer updates one number, so that this is not taken for the plan's own memory.
     """
     build_on_meta(config, replace(settings, method="lora" if settings.method == "qlora" else settings.method,
                                   layers_override=1))  # fmt: skip
     number = nn.Parameter(torch.zeros(1))
     number.grad = torch.zeros(1)
     nn.utils.clip_grad_norm_([number], 1.0)
-    torch.optim.AdamW([number], foreach=False).step()
+    optimizer: Any = torch.optim.AdamW([number], foreach=False)
+    optimizer.step()
     return status_bytes("VmRSS")
 
 
