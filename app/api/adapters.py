@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from app.api.catalog import DeviceSummary, summarise_device
-from app.detect.adapter import MAXIMUM_CHARACTERS, read_adapter
 
+MAXIMUM_CHARACTERS = 300
 router = APIRouter(tags=["catalogue"])
 
 
@@ -34,6 +34,8 @@ def find_adapter(
     ] = "",
 ) -> AdapterAnswer:
     """A name is compared as a whole, never by a part: an unknown one has no device. Nothing is kept."""
+    from app.detect.adapter import read_adapter  # looking at hardware is loaded when somebody asks
+
     found = read_adapter(said)
     devices = [summarise_device(item) for item in found.devices]
     return AdapterAnswer(said=found.said, name=found.name, devices=devices, why=found.why)

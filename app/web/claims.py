@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from app.web import address, pages
-from planner.claims import CLAIMS, Judged, judged
+
+if TYPE_CHECKING:
+    from planner.claims import Judged
 
 router = APIRouter(include_in_schema=False)
 
@@ -34,6 +37,8 @@ def claims_page(request: Request) -> HTMLResponse:
 @cache
 def shown_claims() -> list[Shown]:
     """Every claim, judged once a process: neither the engine nor its catalogue changes while it runs."""
+    from planner.claims import CLAIMS, judged
+
     return [_shown(judged(claim)) for claim in CLAIMS]
 
 

@@ -10,8 +10,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from app import machines
-from app.detect import to_machines
-from app.detect.pasted import COMMANDS, Undescribed, read_machine
 from app.problems import Problem
 from app.web import form, pages
 from planner.hardware import Machine
@@ -48,6 +46,9 @@ async def describe(request: Request) -> HTMLResponse:
 
 
 def _answer(request: Request, text: str) -> HTMLResponse:
+    from app.detect import to_machines
+    from app.detect.pasted import Undescribed, read_machine
+
     try:
         found = to_machines(read_machine(text))
     except Undescribed as error:
@@ -68,6 +69,8 @@ def _described(machine: Machine) -> Described:
 def _page(
     request: Request, text: str, *, found: list[Described] | None = None, problem: Problem | None = None
 ) -> HTMLResponse:
+    from app.detect.pasted import COMMANDS
+
     return pages.site_page(
         request,
         "machine.html",
