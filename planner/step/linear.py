@@ -29,14 +29,17 @@ def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained
 
     litgpt runs on bitsandbytes 0.42, whose MatMul4Bit keeps its input although nothing needs it (bitsandbytes pull
     request 1270 took that out). MatMul8bitLt keeps its input too, as an attribute of its node (bitsandbytes
-    autograd/_functions.py, `ctx.tensors`).
+    autograd/_functions.py, `ctx.tensors`). Under autocast a quantised product still answers in its input's dtype:
+    Linear4bit casts its input itself and its result back, Linear8bitLt casts neither (bitsandbytes nn/modules.py).
     """
     rules, tape = player.rules, player.tape
-    source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if rules.autocast else x
+    own_casts = rules.autocast and rules.quantises(module)
+    autocast = rules.autocast and not (own_casts and rules.scheme == "int8")
+    source = tape.cast(x, rules.compute_width, f"autocast of the input of {module.name}") if autocast else x
     copies = weight_copies(player, module, trained=trained, wanted=x.needs_gradient or trained)
-    width = rules.compute_width if rules.autocast else max(source.width, rules.weights_width)
+    width = rules.compute_width if autocast else max(source.width, 0 if own_casts else rules.weights_width)
     out = tape.value(f"output of {module.name}", rows * module.outputs, width, source.needs_gradient or trained)
-    dequantised = _dequantised(player, module)
+    dequantised = _dequantised(player, module, source.width)
     needless = rules.framework == "litgpt" or (rules.scheme == "int8" and source.needs_gradient)
     keeps_input = trained or (rules.quantises(module) and needless)
     tape.record(
@@ -52,7 +55,7 @@ def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained
         saves_parameter=source.needs_gradient,
     )
     linear_work(player, module, rows, out.width, source.needs_gradient, trained)
-    return out
+    return tape.cast(out, x.width, "result in the input's dtype") if own_casts else out
 
 
 def linear_work(player: Player, module: Module, rows: Size, width: int, input_gradient: bool, trained: bool) -> None:
@@ -114,17 +117,17 @@ def weight_copies(player: Player, module: Module, *, trained: bool, wanted: bool
     return (copy,)
 
 
-def _dequantised(player: Player, module: Module) -> tuple[StorageClass, ...]:
+def _dequantised(player: Player, module: Module, width: int) -> tuple[StorageClass, ...]:
     """The working tensors of a quantised product, forward and backward.
 
     bitsandbytes autograd/_functions.py: MatMul4Bit dequantises the whole weight in both passes, into the dtype that was
-    quantised and from there into the input's: Lightning quantises from float16 (lightning/fabric/plugins/precision/
-    bitsandbytes.py), so that bfloat16 training holds both. MatMul8bitLt does it in backward only.
+    quantised and from there into the input's (`width`): Lightning quantises from float16 (lightning/fabric/plugins/
+    precision/bitsandbytes.py), so that bfloat16 training holds both. MatMul8bitLt does it in backward only.
     """
     rules = player.rules
     if not rules.quantises(module):
         return ()
-    whole = constant(module.weight_elements * rules.compute_width)
+    whole = constant(module.weight_elements * width)
     weight = StorageClass("dequantised weight", whole, "temporaries")
     return (weight, weight) if rules.framework == "litgpt" and rules.scheme == "nf4" else (weight,)
 
@@ -179,14 +182,23 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
 def _dora_norm(player: Player, module: Module) -> None:
     """DoRA forms the norm of W + BA at each forward (peft/tuners/lora/dora.py get_lora_weight, get_weight_norm).
 
-    Freed afterwards: the identity [in, in] that is sent through the adapter, BA, W in the adapter's dtype, the
-    scaled BA and the sum, each [out, in].
+    First an identity [in, in] goes through the adapter, under autocast with its copy, which alone is kept then. Beside
+    what is kept there are B A and W in the adapter's dtype (W itself where it has that), the scaled B A and the sum,
+    each [out, in].
     """
-    tape, width = player.tape, player.rules.adapter_width
+    tape, rules, width = player.tape, player.rules, player.rules.adapter_width
+    product = rules.compute_width if rules.autocasts_adapters else width
+    kept = tape.temporary("DoRA identity", constant(module.inputs**2), product)
     identity = tape.temporary("DoRA identity", constant(module.inputs**2), width)
-    copies = [tape.temporary("DoRA weight", constant(module.weight_elements), width) for _ in range(4)]
+    narrow = tape.temporary("DoRA weight", constant(module.weight_elements), product)
+    copies = (tape.temporary("DoRA weight", constant(module.weight_elements), width),) * (
+        3 if rules.weights_width == width else 4
+    )
+    at_first = module.inputs**2 * width + module.weight_elements * product
+    identity_first = product < width and at_first > module.weight_elements * width * len(copies)
     out = tape.value("DoRA weight norm", constant(module.outputs), width, False)
-    tape.record("dora_norm", out, reads=(), forward_temporaries=(identity, *copies))
+    beside = (identity, narrow) if identity_first else copies
+    tape.record("dora_norm", out, reads=(), forward_temporaries=(kept, *beside))
 
 
 def _dora_result(player: Player, base: Value, high: Value) -> Value:
@@ -198,7 +210,7 @@ def _dora_result(player: Player, base: Value, high: Value) -> Value:
         what="magnitude times base",
     )  # fmt: skip
     second = tape.elementwise(
-        "m BAx", (high,), saves=(high,), backward_temporaries=spread, what="magnitude times adapter"
+        "m BAx", (high,), width=width, saves=(high,), backward_temporaries=spread, what="magnitude times adapter"
     )
     scaled = tape.elementwise("scaling", (second,), what="scaled adapter output")
     return tape.add("DoRA result", first, scaled)

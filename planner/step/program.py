@@ -165,7 +165,7 @@ class _Run:
 
     `cached` is what a layer leaves until the end of the forward pass only, or until a later run has `dropped` it.
     `left` is what backward holds, gradients of what other runs made too, until the run that has `taken` it; `handed` is
-    what the checkpoints of later layers keep.
+    what the checkpoints of later layers keep. `own` is what a checkpoint holds while its layer runs.
     """
 
     count: int
@@ -181,6 +181,7 @@ class _Run:
     left: Live = field(default_factory=Counter[StorageClass])
     taken: Live = field(default_factory=Counter[StorageClass])
     handed: Live = field(default_factory=Counter[StorageClass])
+    own: Live = field(default_factory=Counter[StorageClass])
 
 
 def times(live: Live, count: int) -> Live:
@@ -360,7 +361,7 @@ def _forward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, held: Live
     saved, cached = saved.copy(), Counter[StorageClass]()
     decisive = _decisive(runs)
     for position, run in enumerate(runs):
-        before = times(run.saved, run.count - 1 + int(run.recomputed))
+        before = times(run.saved, run.count - 1) + run.own
         if position in decisive:
             assembly.add("forward", run.forward, saved, before, cached, times(run.cached, run.count - 1), held)
         _grow(saved, run.saved, run.count)
@@ -394,13 +395,12 @@ def _backward_pass(assembly: _Assembly, runs: list[_Run], saved: Live, later: Li
         _grow(saved, run.saved, -run.count)
         if not run.reached:
             continue
-        own = int(run.recomputed)
         _grow(later, run.taken, -run.count)
         last, first = run.count - 1, 0
         for index in {last, first} if position in decisive else ():
             done = times(run.gradients, last - index) if keep else Counter[StorageClass]()
             done = done + times(run.left, last - index)
-            assembly.add("backward", run.backward, saved, times(run.saved, index + own), later, done)
+            assembly.add("backward", run.backward, saved, times(run.saved, index) + run.own, later, done)
         if keep:
             _grow(later, run.gradients, run.count)
         _grow(later, run.left, run.count)
@@ -617,6 +617,7 @@ def _measured(run: _Run, lengths: dict[str, Size]) -> _Run:
         run, forward=instants(run.forward), backward=instants(run.backward), saved=sized(run.saved),
         gradients=sized(run.gradients), work=tuple(work(item) for item in run.work), cached=sized(run.cached),
         dropped=sized(run.dropped), left=sized(run.left), taken=sized(run.taken), handed=sized(run.handed),
+        own=sized(run.own),
     )  # fmt: skip
 
 
@@ -690,15 +691,17 @@ def _layer_profile(
     x = tape.value("layer input", TOKENS * hidden, _stream_width(rules, variant), role.input_gradient)
     y = play_layer(player, layer, x)
     kept: Live = Counter()
+    operations: list[Operation] = []
     if checkpointed:
-        operations = _kept_operations(tape) if rules.checkpointing != "full" else []
+        operations = _selected(tape, rules)
         kept = _as_activations(storages_kept(tape, (x,), operations, _kept_by_int8(tape)))
     inputs, outputs = () if checkpointed else (x,), (y, *player.shared.made)
     profile = simulate(
         tape, inputs, outputs, accumulate=_frees_gradients(rules), stop_early=checkpointed,
         absorbed=() if role.ends else player.shared.read,
+        waiting=[(tape.operations.index(operation), _kept_class(tape, operation)) for operation in operations],
     )  # fmt: skip
-    plain = forward_only(tape, inputs, outputs)
+    plain = forward_only(tape, inputs, outputs, {operation.results[0].storage for operation in operations})
     if checkpointed:
         plain = tuple(Instant(i.operation, i.live + _returned_weights(layer, rules, variant)) for i in plain)
     return tape, profile, plain, kept, player.shared
@@ -721,6 +724,17 @@ def _kept_operations(tape: Tape) -> list[Operation]:
     marked = [operation for operation in tape.operations if operation.keep_recomputed]
     products = [operation for operation in marked if not operation.name.endswith("attention")]
     return [operation for operation in marked if operation.name.endswith("attention")] + products[::2]
+
+
+def _selected(tape: Tape, rules: StepRules) -> list[Operation]:
+    """The operations whose results a checkpoint of this kind keeps."""
+    return _kept_operations(tape) if rules.checkpointing != "full" else []
+
+
+def _kept_class(tape: Tape, operation: Operation) -> StorageClass:
+    """The operation's result as a checkpoint keeps it."""
+    kind = tape.storages[operation.results[0].storage]
+    return StorageClass(CHECKPOINT + kind.what, kind.bytes, "activations")
 
 
 def _kept_by_int8(tape: Tape) -> set[int]:
@@ -834,7 +848,9 @@ def _played(
         )
     recomputation = tuple(Instant("recomputed " + i.operation, i.live + profile.resume) for i in profile.forward)
     backward = prune((*recomputation, *profile.backward))
-    return _Run(count, plain, backward, kept, profile.gradients, work, True, True, _cached_copies(tape, role))
+    selected = {_kept_class(tape, operation) for operation in _selected(tape, rules)}
+    own = Counter({kind: number for kind, number in kept.items() if kind not in selected})
+    return _Run(count, plain, backward, kept, profile.gradients, work, True, True, _cached_copies(tape, role), own=own)
 
 
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:

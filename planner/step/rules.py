@@ -95,7 +95,7 @@ class StepRules:
     def autocasts_adapters(self) -> bool:
         """Whether autocast runs the adapters' products in a narrower dtype than the adapters have."""
         under_autocast = self.autocast or self.trainer_autocast
-        return under_autocast and self.method != "dora" and self.adapter_width > self.compute_width
+        return under_autocast and self.adapter_width > self.compute_width
 
     @property
     def trains_base(self) -> bool:

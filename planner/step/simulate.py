@@ -6,7 +6,7 @@ The result is in multisets of storage classes, so that it holds for every batch,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from planner.step.sizes import Monomial
@@ -41,7 +41,7 @@ class BlockProfile:
 
 def simulate(
     tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], *, accumulate: bool, stop_early: bool = False,
-    absorbed: tuple[Value, ...] = (),
+    absorbed: tuple[Value, ...] = (), waiting: Sequence[tuple[int, StorageClass]] = (),
 ) -> BlockProfile:  # fmt: skip
     """Forward with gradients recorded, then backward.
 
@@ -53,21 +53,38 @@ def simulate(
         stop_early: the forward pass is a checkpoint's recomputation, which ends before the first operation after
             which nothing more is kept (torch/utils/checkpoint.py, set_checkpoint_early_stop).
         absorbed: values from outside whose gradient is added to one that later blocks have left.
+        waiting: results that a checkpoint keeps, with the positions of their operations: the recomputation takes each
+            out when it comes there, and from then on it lives as any other (torch/utils/checkpoint.py,
+            _CachedTorchDispatchMode).
     """
     saved_by = _saved_counts(tape)
     forward, after = _forward(tape, inputs, outputs, saved_by)
+    forward = [_beside(instant, waiting, index) for index, instant in enumerate(forward)]
     if stop_early:
         keeping = [index for index, op in enumerate(tape.operations) if op.saves or op.saves_parameter]
         forward = forward[: max(keeping, default=0)]
     backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early, absorbed)
+    backward = [_beside(instant, waiting, len(forward) - 1) for instant in backward]
     handed_on = {value.storage for value in outputs}
     saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
     return BlockProfile(prune(forward), prune(backward), saved, _gradients_of(tape), resume)
 
 
-def forward_only(tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> tuple[Instant, ...]:
-    """The instants of a forward pass that keeps nothing (inside a checkpoint, or without anything to train)."""
-    instants, _ = _forward(tape, inputs, outputs, {})
+def _beside(instant: Instant, waiting: Sequence[tuple[int, StorageClass]], reached: int) -> Instant:
+    """The instant with the kept results that the recomputation, at operation `reached`, has not come to."""
+    live = instant.live.copy()
+    live.update(kind for position, kind in waiting if position > reached)
+    return Instant(instant.operation, live)
+
+
+def forward_only(
+    tape: Tape, inputs: tuple[Value, ...], outputs: tuple[Value, ...], kept: Iterable[int] = ()
+) -> tuple[Instant, ...]:
+    """The instants of a forward pass that keeps nothing (inside a checkpoint, or without anything to train).
+
+    `kept` are storages that a selective checkpoint holds on to.
+    """
+    instants, _ = _forward(tape, inputs, outputs, dict.fromkeys(kept, 1))
     return prune(instants)
 
 
