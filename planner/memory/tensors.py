@@ -79,18 +79,20 @@ def _score(spec: ModelSpec, rules: StepRules) -> Tensors:
 
 
 def _idle(spec: ModelSpec) -> set[int]:
-    """Identities of the modules without a gradient: what a batch of text does not reach, and Whisper's fixed positions.
+    """Identities of the modules without a gradient: what a batch of text does not reach, and what runs without one.
 
-    A batch of text reaches neither towers nor the layers that read only them. Source: transformers
-    models/mllama/modeling_mllama.py MllamaTextModel.forward, models/whisper/modeling_whisper.py WhisperEncoder.
+    A batch of text reaches neither towers nor layers that read only them. Whisper's encoder has fixed positions, and
+    DeepSeek's indexers run under torch.no_grad. Source: transformers models/mllama/modeling_mllama.py
+    MllamaTextModel.forward, whisper/modeling_whisper.py WhisperEncoder, deepseek_v32/modeling_deepseek_v32.py.
     """
     if spec.task == "speech_seq2seq_lm":
         return {id(module) for module in spec.encoders[0].before if module.kind == "embedding"}
     if spec.task != "causal_lm":
         return set()
-    crossing = (module for run in spec.text.runs if reads_encoder(run.layer) for module in layer_modules(run.layer))
     towers = (module for stack in spec.encoders for module, _ in stack_modules(stack))
-    return {id(module) for module in (*towers, *crossing)}
+    layers = ((run.layer, module) for run in spec.text.runs for module in layer_modules(run.layer))
+    unreached = (m for layer, m in layers if reads_encoder(layer) or m.name.startswith("indexer."))
+    return {id(module) for module in (*towers, *unreached)}
 
 
 def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:

@@ -16,7 +16,8 @@ FLASH_WIDTH = 256
 class Heads:
     """The shapes of one attention. `contiguous` is True when q lies head by head in memory, as torch.cat leaves it.
 
-    `scores` counts the pairs of positions of one head, [b, s, s] or [b, s, e] with an encoder's.
+    `scores` counts the pairs of positions of one head, [b, s, s] or [b, s, e] with an encoder's. `masked` heads have a
+    boolean mask of their own, [b, 1, s, s].
     """
 
     count: int
@@ -29,6 +30,7 @@ class Heads:
     position: str = "rope"
     contiguous: bool = False
     scores: Size = SCORES
+    masked: bool = False
 
     @property
     def queries(self) -> Size:
@@ -70,7 +72,7 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
 
 def _fused(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     """The kernel that sdpa picks on CUDA: FlashAttention where it can, else the memory-efficient one."""
-    if heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
+    if heads.masked or heads.width != heads.value_width or heads.width > FLASH_WIDTH or q.width == FLOAT32:
         return _efficient(player, q, k, v, heads)
     if heads.window is not None:
         return _windowed(player, q, k, v, heads)
@@ -184,11 +186,12 @@ def _efficient(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Va
     """The memory-efficient kernel: for unequal head widths, widths above 256 and float32."""
     k = _repeated(player, k, heads, heads.width, constant(1))
     v = _repeated(player, v, heads, heads.value_width, constant(1))
-    if heads.window is not None:
+    if heads.window is not None or heads.masked:
+        seen = above(heads.window - 1) if heads.window is not None else constant(1)
         return _kernel(
             player, "efficient attention", (q, k, v), heads, tuple(_efficient_scratch(player, heads, q.width)),
             player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),
-            additive_mask(player, q.width, above(heads.window - 1)),
+            additive_mask(player, q.width, seen),
         )  # fmt: skip
     return _kernel(
         player, "efficient attention", (q, k, v), heads, tuple(_efficient_scratch(player, heads, q.width)),

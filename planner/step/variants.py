@@ -33,13 +33,13 @@ class Variant:
 
     Attention. `rope`: rotate_half in the input's dtype or in float32, products of halves, of pairs, or complex numbers.
     `float32_tables`: cos and sin stay in float32; `repeats_tables`: each layer repeats them for itself; `rope_kinds`:
-    how many pairs of them the model makes. `tempered`: q is scaled by position where there is no RoPE. `joins_rotated`:
-    heads are joined with what did not turn, even when nothing is left over. `sdpa`: the class can use fused attention;
-    if not, it computes `scores` in its own way. `split`: a fused projection is cut by one operation, in slices, or by
-    index. `repeats_heads`: fewer key and value heads are
-    repeated, or seen by a kernel as groups; if not, no fused kernel takes them. `copies_groups`: keys and values are
-    copied for every query head before any kernel. `litgpt_projection`: one product makes q, k and v, and RoPE's result
-    is joined head by head.
+    how many pairs of them the model makes. `sparse_keys`: an indexer chooses the keys that a query sees. `tempered`: q
+    is scaled by position where there is no RoPE. `joins_rotated`: heads are joined with what did not turn, even when
+    nothing is left over. `sdpa`: the class can use fused attention; if not, it computes `scores` in its own way.
+    `split`: a fused projection is cut by one operation, in slices, or by index. `repeats_heads`: fewer key and value
+    heads are repeated, or seen by a kernel as groups; if not, no fused kernel takes them. `copies_groups`: keys and
+    values are copied for every query head before any kernel. `litgpt_projection`: one product makes q, k and v, and
+    RoPE's result is joined head by head.
 
     Experts. `router`: how routing weights come from logits. `shared_first`: shared experts run before the routed ones.
     `clamped_gate`: experts clamp gate and up. `loops_over_experts`: the class has no grouped product;
@@ -82,6 +82,7 @@ class Variant:
     tempered: bool = False
     every_expert: bool = False
     normed_residual: bool = False
+    sparse_keys: bool = False
     dropouts: frozenset[DropoutPlace] = frozenset()
 
 
@@ -91,6 +92,7 @@ _BERT = Variant(scores="narrow")
 _GLM = Variant(repeats_tables=True)
 _GPT2 = Variant(holds_branch="result", scores="narrow")
 _DEEPSEEK = Variant(rope="halves", router="sigmoid_float32")
+_DEEPSEEK_SPARSE = Variant(rope="halves", router="sigmoid_float32", sparse_keys=True)
 _GEMMA = Variant(rms="unit_offset")
 _GEMMA3 = Variant(rms="unit_offset", rope_kinds=2, norm_place="after_projections")
 _GEMMA4 = Variant(rms="float32_weight", rope_kinds=2, router="softmax_divided")
@@ -156,9 +158,9 @@ VARIANTS: dict[str, Variant] = {
     "phimoe": Variant(router="sparsemixer"),
     "deepseek_v2": Variant(rope="complex", router="softmax_float32"),
     "deepseek_v3": _DEEPSEEK,
-    "deepseek_v32": _DEEPSEEK,
+    "deepseek_v32": _DEEPSEEK_SPARSE,
     "kimi_k2": _DEEPSEEK,
-    "glm_moe_dsa": _DEEPSEEK,
+    "glm_moe_dsa": _DEEPSEEK_SPARSE,
     "glm4_moe_lite": _DEEPSEEK,
     "longcat_flash": Variant(rope="halves", router="softmax_float32", loops_over_experts=True),
     "kimi_linear": _SIGMOID,

@@ -6,7 +6,7 @@ Source: transformers models/deepseek_v32, glm_moe_dsa, glm4_moe_lite (modeling a
 
 from __future__ import annotations
 
-from planner.architecture.blocks import decoder, layers_by, not_described
+from planner.architecture.blocks import decoder, layers_by
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_LAYERS, Config
 from planner.architecture.experts import first_dense, latent_attention, sparse_by_type
 from planner.architecture.families.deepseek_v3 import deepseek_layers, with_prediction_layers
@@ -56,8 +56,7 @@ def with_indexers(config: Config, has_indexer: list[bool], first: int) -> list[L
     sparse = sparse_by_type(config, len(has_indexer), first)
 
     def layer(kind: tuple[bool, bool]) -> Layer:
-        built = deepseek_layers(config, indexed_attention(config, kind[0]), [kind[1]])[0]
-        return not_described(built, "DeepSeek sparse attention (an indexer scores every key for every query)")
+        return deepseek_layers(config, indexed_attention(config, kind[0]), [kind[1]])[0]
 
     return layers_by(list(zip(has_indexer, sparse, strict=True)), layer)
 

@@ -26,8 +26,8 @@ DENSE = (
 )  # fmt: skip
 EXPERTS = (
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "flex_olmo", "deepseek_v2", "deepseek_v3", "glm4_moe",
-    "glm4_moe_lite", "minimax_m2", "dots1", "solar_open", "exaone_moe", "ernie4_5_moe", "hunyuan_v1_moe", "granitemoe",
-    "gpt_oss", "mimo_v2_flash", "lfm2_moe",
+    "glm4_moe_lite", "glm_moe_dsa", "deepseek_v32", "minimax_m2", "dots1", "solar_open", "exaone_moe", "ernie4_5_moe",
+    "hunyuan_v1_moe", "granitemoe", "gpt_oss", "mimo_v2_flash", "lfm2_moe",
 )  # fmt: skip
 TWO_STACKS = ("t5", "mt5", "whisper", "mllama")
 """Models of an encoder and a decoder, and one whose layers that read images are passed over."""
@@ -41,6 +41,7 @@ NO_ADAPTERS_BY_NAME = ("mamba2", "falcon_h1", "nemotron_h", "phimoe")
 """PEFT refuses "all-linear" on them; what is adapted instead is named (test_adapters.py)."""
 
 PERCENT = {
+    "deepseek_v32": 2.0,
     "recurrent_gemma": 2.0,
     "google/gemma-4-31B-it": 2.0,
     "nemotron_h": 2.0,

@@ -110,7 +110,7 @@ def test_a_window_changes_the_kernel_only_when_the_sequence_reaches_it() -> None
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("kimi_linear", "kimi_delta"), ("phi3small", "gegelu"), ("deepseek_v32", "sparse attention")],
+    [("kimi_linear", "kimi_delta"), ("phi3small", "gegelu"), ("deepseek_v4", "hyper-connections")],
 )
 def test_what_has_no_program_is_refused_by_name(model_type: str, reason: str) -> None:
     with pytest.raises(NotModelled, match=reason):
