@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from app import machines
 from app.pace import keep_pace
 from app.problems import Problem
+from app.reports.document import MAXIMUM_PLANS, MINIMUM_PLANS
 from app.searches import QUESTIONS, answer_search, constraint, described, parse_search, parsed, path_of
 from app.web import address, pages
 from app.web.charts import WIDTH, ticks
@@ -197,10 +198,13 @@ def _shown(answer: SearchAnswer, hash_: str | None) -> dict[str, Any]:
         return Row(plan, f"/plan?{address.query(plan.request, kept)}", described(plan))
 
     frontier = [row(plan) for plan in answer.frontier]
+    winners = [(QUESTIONS[name], row(answer.best[name])) for name in QUESTIONS if name in answer.best]
+    best = list(dict.fromkeys(winner.href.removeprefix("/plan?") for _, winner in winners))[:MAXIMUM_PLANS]
     return {
         "rows": [row(plan) for plan in answer.plans],
         "frontier": frontier,
-        "winners": [(QUESTIONS[name], row(answer.best[name])) for name in QUESTIONS if name in answer.best],
+        "winners": winners,
+        "compare": address.comparison(best) if len(best) >= MINIMUM_PLANS else None,
         "chart": _chart(frontier),
     }
 

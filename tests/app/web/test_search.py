@@ -28,6 +28,14 @@ def test_what_is_best_is_shown_with_links_to_its_plans(real_client: TestClient) 
         assert '<p class="word">Fits</p>' in there.text
 
 
+def test_what_is_best_is_put_side_by_side(real_client: TestClient) -> None:
+    text = real_client.get(SEARCH + "&method=full&tokens=10000000").text
+    (there,) = re.findall(r'<a href="(/compare\?[^"]+)">Put these side by side', text)
+    page = real_client.get(there.replace("&amp;", "&"), follow_redirects=False)
+    assert page.status_code == 200
+    assert 2 <= page.text.count('class="plan-card') <= 8
+
+
 def test_the_chart_has_its_numbers_in_the_table(real_client: TestClient) -> None:
     text = real_client.get(SEARCH).text
     front = text[text.index('id="frontier"') :].partition("</section>")[0]
