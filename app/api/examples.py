@@ -37,6 +37,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "device_id": "nvidia-rtx-4090-24gb",
     "offer_id": "kaggle-gpu-t4-x2",
     "job_id": _JOB,
+    "calibration_id": _JOB,
     "report_id": _REPORT,
     "state": "running",
     "after": 0,
@@ -54,6 +55,7 @@ ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("get", "/livez"): {"status": "ok"},
     ("get", "/readyz"): {"status": "ok"},
     ("get", "/metrics"): "# TYPE trainfit_jobs gauge\\n",
+    ("get", "/api/v1/calibrations"): {"items": []},
     ("get", "/api/v1/workers"): {"items": [], "next": None},
     ("get", "/api/v1/software"): {"machines": [], "avoid": []},
 }
