@@ -21,8 +21,8 @@ from app.jobs.spec import PROTOCOL, JobSpec
 ROOT = Path(__file__).resolve().parents[3]
 RUNNER = "tests.app.jobs.pretend_runner"
 QUICK = Rhythm(
-    beat_seconds=0.2, fence_seconds=1.0, dead_seconds=1.5, look_seconds=0.1, tidy_seconds=0.3, dispatch_seconds=0.05,
-    recovery_seconds=1.5,
+    beat_seconds=0.25, fence_seconds=2.0, dead_seconds=3.0, look_seconds=0.1, tidy_seconds=0.3, dispatch_seconds=0.05,
+    recovery_seconds=3.0,
 )  # fmt: skip
 WORKER = """
 import sys

@@ -57,7 +57,7 @@ def test_after_a_long_absence_the_job_runs_again_and_never_twice_at_once(
 ) -> None:
     way, url = proxy
     fleet.start("cut-off", url=url)
-    job_id = fleet.submit("marked", str(fleet.directory / "device"), 2.5)
+    job_id = fleet.submit("marked", str(fleet.directory / "device"), 4.0)
     fleet.wait(job_id, lambda job: job.state == "running")
     way.cut()
     fleet.start("other")
