@@ -92,7 +92,8 @@ def _cheapest(able: Sequence[Compared]) -> Iterator[str]:
     priced = {letter: cost for letter, cost in costs.items() if cost is not None}
     if len(set(priced.values())) > 1:
         cheapest = min(priced, key=lambda letter: priced[letter])
-        yield f"{cheapest} costs the least to rent, ${priced[cheapest]:,.2f}."
+        least = f"the least to rent, ${priced[cheapest]:,.2f}" if priced[cheapest] else "nothing to rent"
+        yield f"{cheapest} costs {least}."
 
 
 def _listed(letters: Sequence[str]) -> str:

@@ -124,6 +124,8 @@ def test_the_headline_says_what_fits_what_is_fastest_and_what_costs_least() -> N
     assert found.headline == (
         "1 of 3 fit: B. C is tight. C is the fastest at 3,000 tokens/s. B costs the least to rent, $1.50."
     )
+    free = comparison(priced(answer(), 2000.0, 0.0), priced(answer(), 2000.0, 1.0))
+    assert free.headline == "2 of 2 fit: A and B. A costs nothing to rent."
     assert comparison(answer(method="full"), answer(method="full")).headline.startswith("None of the 2 plans can run")
     assert comparison(answer(), answer()).headline == "2 of 2 fit: A and B."
 
