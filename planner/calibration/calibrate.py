@@ -79,22 +79,26 @@ class _Silent:
 
 
 def calibrate(identity: Identity, machine: Machine, device: Device, progress: Progress) -> Calibration:
-    """Measures and fits; about two minutes on two cores."""
+    """Measures and fits; about two minutes on two cores.
+
+    The models run first, smallest first: glibc's threshold of mapping rises with the largest block that was freed
+    (malloc/malloc.c, `mp_.mmap_threshold`), so that after the short jobs a small model would map less than by itself.
+    """
     began = time.perf_counter()
     torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     dtypes = dtypes_of(device)
     plans = examples(dtypes)
+    runs: list[Measured] = []
+    for number, example in enumerate(plans, 1):
+        runs.append(run(example, machine, device))
+        progress.point(number, len(plans), min(runs[-1].taken.step_seconds), example.label)
+        gc.collect()
     points: list[Point] = []
     for dtype in dtypes:
         points += MicroBenchmarks(device, dtype).all()
         progress.point(len(points), 0, 0.0, f"{dtype}: products, attention, bytes, loss, optimizer")
     mapped_from = LARGEST_HEAP_BLOCK if device.on_processor else NEVER_MAPPED
     mapping = mapping_seconds_per_byte(device, mapped_from)
-    runs: list[Measured] = []
-    for number, example in enumerate(plans, 1):
-        runs.append(run(example, machine, device))
-        progress.point(number, len(plans), min(runs[-1].taken.step_seconds), example.label)
-        gc.collect()
     unfitted = _assemble(identity, machine, device, points, mapped_from)
     return _fitted(unfitted, runs, mapping, time.perf_counter() - began)
 
