@@ -32,6 +32,7 @@ NEVER_MAPPED: Final = 2**62
 UNFITTED: Final = Phase(
     factors=dict.fromkeys(("matmul", "narrow_matmul", "attention", "elementwise", "activation", "loss"), 1.0),
     operation_seconds=0.0,
+    group_product_seconds=0.0,
     mapped_seconds_per_byte=0.0,
     heap_seconds_per_byte=0.0,
 )

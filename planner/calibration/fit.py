@@ -21,12 +21,15 @@ BINS_A_DECADE: Final = 3
 PRIOR_FACTOR: Final = 1.0
 PRIOR_OPERATION_SECONDS: Final = 5e-6
 """What torch takes to dispatch one operation from Python."""
+PRIOR_GROUP_PRODUCT_SECONDS: Final = 20e-6
+"""Several operations, since a group is a loop where no grouped kernel exists."""
 NOISE: Final = 0.04
 """How well a measured phase is believed, relative; priors hold where the steps say little."""
 FACTOR_WIDTH: Final = 0.3
 OPERATION_WIDTH: Final = 10e-6
 TENSOR_WIDTH: Final = 50e-6
 OPTIMIZER_NOISE: Final = 0.1
+GROUP_PRODUCT_WIDTH: Final = 60e-6
 HEAP_WIDTH: Final = 1e-10
 LEAST_FACTOR: Final = 0.2
 SWEEPS: Final = 3000
@@ -73,7 +76,8 @@ class Sample:
     def row(self) -> Floats:
         """Its parts in the order of the parameters."""
         shares = [float(self.parts.seconds[part][0]) for part in PARTS]
-        besides = [self.parts.operations, float(self.parts.mapped_bytes[0]), float(self.parts.heap_bytes[0])]
+        counts = [self.parts.operations, self.parts.group_products]
+        besides = [*counts, float(self.parts.mapped_bytes[0]), float(self.parts.heap_bytes[0])]
         return np.array([*shares, *besides])
 
 
@@ -83,16 +87,25 @@ def phase(samples: Sequence[Sample], mapping_seconds_per_byte: float) -> Phase:
     Least squares of relative errors with Gaussian priors: every factor 1, an operation 5 us, a mapped byte what it
     took by itself, a byte of the heap nothing. Nothing may become negative.
     """
-    prior = np.array([*[PRIOR_FACTOR] * len(PARTS), PRIOR_OPERATION_SECONDS, mapping_seconds_per_byte, 0.0])
+    prior = np.array(
+        [
+            *[PRIOR_FACTOR] * len(PARTS),
+            PRIOR_OPERATION_SECONDS,
+            PRIOR_GROUP_PRODUCT_SECONDS,
+            mapping_seconds_per_byte,
+            0.0,
+        ]
+    )
     mapped_width = max(FACTOR_WIDTH * mapping_seconds_per_byte, 1e-15)
-    width = np.array([*[FACTOR_WIDTH] * len(PARTS), OPERATION_WIDTH, mapped_width, HEAP_WIDTH])
-    least = np.array([*[LEAST_FACTOR] * len(PARTS), 0.0, 0.0, 0.0])
+    width = np.array([*[FACTOR_WIDTH] * len(PARTS), OPERATION_WIDTH, GROUP_PRODUCT_WIDTH, mapped_width, HEAP_WIDTH])
+    least = np.array([*[LEAST_FACTOR] * len(PARTS), 0.0, 0.0, 0.0, 0.0])
     rows = np.array([sample.row / sample.seconds for sample in samples]).reshape(len(samples), len(prior)) * width
     target = np.ones(len(samples)) / NOISE
     solution = width * bounded_least_squares(rows / NOISE, target, prior / width, least / width)
     return Phase(
         factors=dict(zip(PARTS, solution[: len(PARTS)].tolist(), strict=True)),
-        operation_seconds=float(solution[-3]),
+        operation_seconds=float(solution[-4]),
+        group_product_seconds=float(solution[-3]),
         mapped_seconds_per_byte=float(solution[-2]),
         heap_seconds_per_byte=float(solution[-1]),
     )

@@ -56,12 +56,14 @@ class Phase(_Document):
     """How the curves add up in a phase of real steps.
 
     `factors` are how much longer each class of operations takes inside a step than by its curve; `operation_seconds` is
-    what each operation costs besides (Python, dispatch, autograd's node); `mapped_seconds_per_byte` what a new block
+    what each operation costs besides (Python, dispatch, autograd's node), `group_product_seconds` what each expert's
+    product does (its slices, and the tokens sent there and back); `mapped_seconds_per_byte` what a new block
     of memory costs that the allocator has to map, `heap_seconds_per_byte` what one costs that it had.
     """
 
     factors: Mapping[str, float]
     operation_seconds: float
+    group_product_seconds: float
     mapped_seconds_per_byte: float
     heap_seconds_per_byte: float
 

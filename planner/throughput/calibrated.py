@@ -203,10 +203,14 @@ def _class(work: Work) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PhaseParts:
-    """A micro-batch's forward or backward by its curves alone: seconds by class, operations, bytes made. [plans]."""
+    """A micro-batch's forward or backward by its curves alone: seconds by class, operations, bytes made. [plans].
+
+    `group_products` are the products of grouped operations: one for each expert.
+    """
 
     seconds: Mapping[str, Floats]
     operations: float
+    group_products: float
     mapped_bytes: Floats
     heap_bytes: Floats
 
@@ -262,9 +266,9 @@ def _parts(
         by_class[part] = shares.sum(axis=0)
     bytes_made = made[chosen] * rows.times[chosen]
     mapped = (bytes_made * is_mapped[chosen]).sum(axis=0)
-    return PhaseParts(
-        by_class, float((rows.times * rows.groups)[chosen].sum()), mapped, np.asarray(bytes_made.sum(axis=0) - mapped)
-    )
+    products = float((rows.times * rows.groups)[chosen & (rows.groups[:, 0] > 1)].sum())
+    heap = np.asarray(bytes_made.sum(axis=0) - mapped)
+    return PhaseParts(by_class, float(rows.times[chosen].sum()), products, mapped, heap)
 
 
 def phase_seconds(parts: PhaseParts, rates: PhaseRates) -> dict[str, Floats]:
@@ -275,6 +279,7 @@ def phase_seconds(parts: PhaseParts, rates: PhaseRates) -> dict[str, Floats]:
         result[name] = result.get(name, np.zeros_like(seconds)) + rates.factors[part] * seconds
     besides = (
         parts.operations * rates.operation_seconds
+        + parts.group_products * rates.group_product_seconds
         + parts.mapped_bytes * rates.mapped_seconds_per_byte
         + parts.heap_bytes * rates.heap_seconds_per_byte
     )

@@ -23,7 +23,7 @@ def test_a_curve_has_the_median_rate_of_each_size() -> None:
 
 def sample(matmul: float, operations: float, seconds: float) -> Sample:
     parts = {part: np.array([matmul if part == "matmul" else 0.0]) for part in PARTS}
-    return Sample(PhaseParts(parts, operations, np.zeros(1), np.zeros(1)), seconds)
+    return Sample(PhaseParts(parts, operations, 0.0, np.zeros(1), np.zeros(1)), seconds)
 
 
 def test_factors_and_the_cost_of_an_operation_are_found_again() -> None:

@@ -22,6 +22,7 @@ def phase(operation_seconds: float = 0.0, mapped: float = 0.0) -> Phase:
     return Phase(
         factors=dict.fromkeys(PARTS, 1.0),
         operation_seconds=operation_seconds,
+        group_product_seconds=0.0,
         mapped_seconds_per_byte=mapped,
         heap_seconds_per_byte=0.0,
     )
