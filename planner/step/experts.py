@@ -171,15 +171,22 @@ def _clamped_gate(player: Player, both: Value, half: Size) -> Value:
 
 
 def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows: Size, outputs: int) -> Value:
+    """Rows times the weight of their expert.
+
+    Autocast doesn't know grouped_mm: transformers casts the rows to the weight's dtype and multiplies in that
+    (integrations/moe.py, _grouped_mm). A loop over experts multiplies with F.linear, which autocast does know.
+    """
     tape, rules = player.tape, player.rules
-    source = tape.cast(x, rules.compute_width, "autocast of tokens by expert") if rules.autocast else x
-    copies = weight_copies(player, module, trained=player.trains_base, wanted=x.needs_gradient or player.trains_base)
+    autocast = rules.autocast and (player.variant.loops_over_experts or rules.adapts_parameter(module))
+    width = rules.compute_width if autocast else rules.weights_width
+    source = tape.cast(x, width, "tokens by expert in the product's dtype") if rules.autocast else x
+    wanted = autocast and (x.needs_gradient or player.trains_base)
+    copies = weight_copies(player, module, trained=player.trains_base, wanted=wanted)
     adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
     whole = _expert_by_expert(player, module) if player.trains_base or adapted else ()
     weights = (*copies, *adapted)
     keeps_input = player.trains_base or bool(adapted)
-    width = rules.compute_width if rules.autocast else source.width
-    out = tape.value("expert activations", rows * outputs, width, source.needs_gradient or keeps_input)
+    out = tape.value("expert activations", rows * outputs, source.width, source.needs_gradient or keeps_input)
     tape.record(
         module.name, out, reads=(source, *weights),
         saves=((source,) if keeps_input else ()) + (weights if source.needs_gradient else ()),

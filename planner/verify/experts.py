@@ -110,19 +110,21 @@ class GroupedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """Keeps both operands, as `_grouped_mm`'s derivative does."""
-        ctx.save_for_backward(left, right)
+        """Keeps an operand where the other one wants a gradient, as `_grouped_mm`'s derivative does."""
+        wants_left, wants_right = ctx.needs_input_grad
+        ctx.save_for_backward(left if wants_right else None, right if wants_left else None)
+        ctx.like = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in (left, right))
         return torch.empty(left.shape[0], right.shape[-1], dtype=left.dtype)
 
     @staticmethod
     def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """A gradient for each operand that needs one."""
-        left, right = ctx.saved_tensors
-        needs_left, needs_right = ctx.needs_input_grad
-        return (
-            torch.empty_like(left) if needs_left else None,
-            torch.empty_like(right) if needs_right else None,
+        wanted = zip(ctx.like, ctx.needs_input_grad, strict=True)
+        left, right = (
+            torch.empty_strided(shape, stride, dtype=dtype) if wants else None
+            for (shape, stride, dtype), wants in wanted
         )
+        return left, right
 
 
 def any_dtype_grouped_mm(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

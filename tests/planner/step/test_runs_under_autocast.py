@@ -31,6 +31,9 @@ BASE: dict[str, Any] = {
         ({"activation_checkpointing": "selective_op", "method": "lora"}, 0.1),
         ({"activation_checkpointing": "selective_op", "method": "qlora", "precision": "float32 autocast"}, 0.1),
         ({"activation_checkpointing": "selective_op", "family": "qwen3_moe"}, 0.1),
+        ({"family": "granitemoe", "method": "qlora", "precision": "float32 autocast"}, 0.1),
+        ({"family": "mixtral", "precision": "float32 autocast"}, 0.1),
+        ({"family": "gpt_oss", "precision": "float32 autocast"}, 0.1),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
