@@ -251,8 +251,13 @@ def _step(spec: ModelSpec, rules: StepRules) -> tuple[_Assembly, list[tuple[Work
 
 
 def _evaluation(spec: ModelSpec, rules: StepRules) -> _Assembly:
-    """A forward pass and loss without gradients."""
-    frozen = replace(rules, method="freeze", trainable_layers=0, checkpoint_every=0, accumulate=False)
+    """A forward pass and loss without gradients, the same whatever is checkpointed."""
+    kept = {"checkpointing": "none", "checkpoint_every": 0, "accumulate": False}
+    return _frozen_pass(spec, replace(rules, method="freeze", trainable_layers=0, **kept))
+
+
+@lru_cache(maxsize=512)
+def _frozen_pass(spec: ModelSpec, frozen: StepRules) -> _Assembly:
     runs = list(_runs(spec, frozen))
     _, head = _head(spec, frozen, reached=False)
     assembly = _Assembly(_always(spec, frozen))
@@ -854,6 +859,11 @@ def _played(
 
 
 def _head(spec: ModelSpec, rules: StepRules, *, reached: bool) -> tuple[Tape, BlockProfile]:
+    return _played_head(spec, replace(rules, checkpointing="none", checkpoint_every=0), reached)
+
+
+@lru_cache(maxsize=512)
+def _played_head(spec: ModelSpec, rules: StepRules, reached: bool) -> tuple[Tape, BlockProfile]:
     tape = Tape(rules.on_processor)
     trained = rules.trains_base
     player = Player(tape, rules, trained, variant_of(spec, rules.framework))
