@@ -103,7 +103,7 @@ def half(directory: Path) -> None:
 
 def marked(directory: Path, path: str, seconds: float) -> None:
     """Use a device: leave a trace of each run, and of another that uses it at the same time."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
