@@ -158,7 +158,7 @@ def predicted(case: Case, calibration: Calibration) -> dict[str, float]:
 
 def _summary(name: str, values: list[float]) -> str:
     sizes = sorted(abs(value) for value in values)
-    high = sizes[min(len(sizes) - 1, round(0.95 * (len(sizes) - 1)))]
+    high = statistics.quantiles(sizes, n=20, method="inclusive")[-1]
     return (
         f"{name}: n {len(sizes)}, median size {statistics.median(sizes):.1%}, 95th percentile {high:.1%}, "
         f"largest {sizes[-1]:.1%}, median signed {statistics.median(values):+.1%}"
