@@ -57,7 +57,6 @@ ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("get", "/metrics"): "# TYPE trainfit_jobs gauge\\n",
     ("get", "/api/v1/calibrations"): {"items": []},
     ("get", "/api/v1/workers"): {"items": [], "next": None},
-    ("get", "/api/v1/calibrations"): {"items": []},
     ("get", "/api/v1/software"): {"machines": [], "avoid": []},
 }
 """Answers of the operations to which nothing is sent."""
