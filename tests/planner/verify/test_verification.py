@@ -126,7 +126,7 @@ def test_where_they_disagree_the_answer_has_the_traces_numbers(monkeypatch: pyte
 
 
 def test_the_replay_says_what_is_reserved() -> None:
-    answer = verified(WIDE, method="full", sequence_length=1024)
+    answer = verified(WIDE, method="qlora", sequence_length=1024)
     assert answer.memory is not None
     device = answer.memory.device
     fragmentation, reserved = (rows(answer)[name] for name in HELD)
