@@ -79,6 +79,6 @@ def test_the_depths_are_enough(config: dict[str, Any], settings: TraceSettings) 
     assert chosen is not None
     assert chosen.deep is not None
     full = trace_step(config, settings)
-    extended = traced(config, settings, chosen, spec.text.layer_count)
+    extended, _ = traced(config, settings, chosen, spec.text.layer_count)
     assert extended.moments == pytest.approx(full.moments, abs=ROUNDING_BYTES)
     assert extended.peak.by_term == pytest.approx(full.bytes_by_term_at_peak, abs=ROUNDING_BYTES)
