@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from app.db.workers import database_now, forget_old_workers, live_workers, serve
 MAXIMUM_ATTEMPTS = 3
 MAXIMUM_EVENTS = 20_000
 """Of one job; what it says beyond that is dropped, and the log says so."""
+WAITING_DAYS = 7
+"""A job that waited longer is given up."""
 RUNNING = ("starting", "running")
 WAITING = ("queued", "waiting_for_hardware")
 FINAL = ("succeeded", "failed", "cancelled", "timed_out", "lost")
@@ -94,7 +97,7 @@ class JobStore:
         """
         try:
             with self._database.writing() as session:
-                known = _by_key(session, job)
+                known = _by_key(session, job.idempotency_key, job.request_sha256)
                 if known is not None:
                     return known, False
                 served = _is_served(session, self._rhythm, job)
@@ -103,10 +106,19 @@ class JobStore:
                 return job, True
         except IntegrityError:  # somebody with the same key was quicker
             with self._database.reading() as session:
-                known = _by_key(session, job)
+                known = _by_key(session, job.idempotency_key, job.request_sha256)
             if known is None:
                 raise
             return known, False
+
+    def known_by(self, key: str, request_sha256: str) -> Job | None:
+        """The job that was submitted under a key; None when there is none.
+
+        Raises:
+            KeyReused: the key belongs to another request.
+        """
+        with self._database.reading() as session:
+            return _by_key(session, key, request_sha256)
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -241,9 +253,10 @@ class JobStore:
         """Jobs of dead workers go to others, at most three times; waiting jobs learn whether there is hardware."""
         with self._database.writing() as session:
             workers = live_workers(session, self._rhythm)
+            now = database_now(session)
             unfinished = select(Job).where(col(Job.state).in_((*WAITING, *RUNNING))).order_by(col(Job.id))
             for job in session.exec(unfinished.with_for_update(skip_locked=True)):
-                _tidy_one(session, job, workers)
+                _tidy_one(session, job, workers, now)
             forget_old_workers(session)
 
     # --- the metrics -------------------------------------------------------------------------------------------
@@ -286,12 +299,12 @@ class JobStore:
             yield session, job
 
 
-def _by_key(session: Session, job: Job) -> Job | None:
-    if job.idempotency_key is None:
+def _by_key(session: Session, key: str | None, request_sha256: str) -> Job | None:
+    if key is None:
         return None
-    known = session.exec(select(Job).where(Job.idempotency_key == job.idempotency_key)).one_or_none()
-    if known is not None and known.request_sha256 != job.request_sha256:
-        raise KeyReused(job.idempotency_key)
+    known = session.exec(select(Job).where(Job.idempotency_key == key)).one_or_none()
+    if known is not None and known.request_sha256 != request_sha256:
+        raise KeyReused(key)
     return known
 
 
@@ -393,10 +406,13 @@ def _take_away(session: Session, job: Job) -> None:
         _requeue(session, job, "its worker died.")
 
 
-def _tidy_one(session: Session, job: Job, workers: Sequence[Worker]) -> None:
+def _tidy_one(session: Session, job: Job, workers: Sequence[Worker], now: datetime) -> None:
     if job.state in RUNNING:
         if not any(worker.id == job.worker_id for worker in workers):
             _take_away(session, job)
+        return
+    if now - job.created_at > timedelta(days=WAITING_DAYS):
+        _end(session, job, Ending("timed_out", f"It waited for {WAITING_DAYS} days, and no worker could run it."))
         return
     served = any(serves(worker, job.queue, job.protocol) for worker in workers)
     if served == (job.state == "waiting_for_hardware"):

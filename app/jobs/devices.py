@@ -8,6 +8,8 @@ from typing import Final
 from planner.hardware import DeviceProfile, Machine
 
 CPU: Final = "cpu"
+DESCRIBED: Final = "custom"
+"""The id of a device whose figures a person gave."""
 _STACKS: Mapping[str, str] = {"nvidia": "cuda", "amd": "rocm", "intel": "xpu", "apple": "mps"}
 
 
@@ -16,6 +18,11 @@ def device_class(profile: DeviceProfile) -> str:
     if profile.kind == "cpu":
         return CPU
     return f"{_STACKS.get(profile.vendor, profile.vendor)}/{profile.id}"
+
+
+def has_workers(profile: DeviceProfile) -> bool:
+    """Whether some worker could find this device in its machine: one that a person described is in none."""
+    return profile.kind == "cpu" or (profile.vendor in _STACKS and profile.id != DESCRIBED)
 
 
 def device_classes(machines: Sequence[Machine]) -> list[str]:

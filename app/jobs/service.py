@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,8 +20,8 @@ from app.db.errors import DatabaseUnavailable
 from app.db.opened import OpenedDatabase
 from app.db.rhythm import RHYTHM, Rhythm
 from app.jobs.depth import deepest, depth_of
-from app.jobs.devices import device_class
-from app.jobs.spec import PROTOCOL, JobKind, JobSpec
+from app.jobs.devices import device_class, has_workers
+from app.jobs.spec import MAXIMUM_DEVICES, PROTOCOL, JobKind, JobSpec
 from app.plans import Plan, Plans
 from app.problems import Problem
 from planner.contract import Answer, EstimateRequest
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from app.db.jobs import JobStore, Page
     from app.db.tables import Job, JobEvent, Worker
     from app.db.workers import WorkerStore
+
+T = TypeVar("T")
 
 MOST_WAITING: Final = 200
 """More jobs than this are not taken on: somebody should look."""
@@ -86,17 +88,34 @@ class JobService:
         Raises:
             Problem: it can't be run as asked, and why.
         """
-        from app.db.jobs import KeyReused, new_id
+        from app.db.jobs import new_id
         from app.db.tables import Job
 
+        known = None if key is None else self._known_by(key, order)
+        if known is not None:  # also when the plan, the machine or the queue would be judged otherwise by now
+            return known, False
         spec, place = self._measuring(order) if order.kind == "measure" else self._calibrating(order)
         self._refuse_when_crowded()
         job = Job(
             id=new_id(), kind=order.kind, state="queued", spec=spec.model_dump(mode="json"), queue=place.queue,
             device_class=place.device_class, protocol=PROTOCOL, idempotency_key=key, request_sha256=order.sha256(),
         )  # fmt: skip
+        return self._unless_reused(key, lambda: self.store().submit(job))
+
+    def _known_by(self, key: str, order: Order) -> Job | None:
+        """The job that was submitted under the key."""
+        return self._unless_reused(key, lambda: self.store().known_by(key, order.sha256()))
+
+    def _unless_reused(self, key: str | None, act: Callable[[], T]) -> T:
+        """What `act` returns.
+
+        Raises:
+            Problem: the key belongs to another request.
+        """
+        from app.db.jobs import KeyReused
+
         try:
-            return self.store().submit(job)
+            return act()
         except KeyReused as error:
             text = "this Idempotency-Key was sent before, with another request"
             raise Problem(
@@ -169,7 +188,9 @@ class JobService:
             raise Problem("invalid_request", "a measuring job needs a plan", field="request", accepted="a plan")
         plan = self._plans.plan(order.request)
         answer = self._plans.evaluate(plan, advice=False)
+        _refuse_not_modelled(answer)
         machine = self._plans.machine(plan.request)
+        _refuse_what_no_worker_has(machine)
         place = self._place(machine, order.worker_id, machine.logical_devices)
         spec = JobSpec(
             kind="measure",
@@ -284,6 +305,41 @@ class JobService:
             return find()
         except UnknownJob as error:
             raise Problem("unknown_job", "there is no such job", field="id", value=job_id) from error
+
+
+def _refuse_not_modelled(answer: Answer) -> None:
+    """Refuse a plan without a prediction, as the runner would: there is nothing to compare a measurement with.
+
+    Raises:
+        Problem: it is one.
+    """
+    if answer.verdict == "not_modelled":
+        field = f"request.{answer.reasons[0].field or 'run'}"
+        raise Problem("invalid_request", answer.summary, field=field, accepted="a plan that is modelled")
+
+
+def _refuse_what_no_worker_has(machine: Machine) -> None:
+    """Refuse a machine that no worker can ever be.
+
+    Raises:
+        Problem: its device is no kind that workers find, or there are too many of them for one worker.
+    """
+    if not has_workers(machine.device):
+        raise Problem(
+            "invalid_request",
+            f"no worker can have a {machine.device.display_name}: workers know the devices of the catalogue",
+            field="request.machine.device",
+            value=machine.device.id,
+            accepted="a processor, or a device of the catalogue by NVIDIA, AMD, Intel or Apple",
+        )
+    if machine.logical_devices > MAXIMUM_DEVICES:
+        raise Problem(
+            "invalid_request",
+            f"a job runs on at most {MAXIMUM_DEVICES} devices",
+            field="request.machine.device_count",
+            value=machine.device_count,
+            accepted=f"at most {MAXIMUM_DEVICES} devices",
+        )
 
 
 def _fits(answer: Answer) -> bool:

@@ -16,6 +16,9 @@ from planner.contract import EstimateRequest
 PROTOCOL: Final = 1
 """Rises when a worker of the version before could not run a job of this one. A worker takes its own protocol only."""
 
+MAXIMUM_DEVICES: Final = 64
+"""Of one job, all on one worker."""
+
 RESULT_NAME: Final = "result.json"
 
 JobKind = Literal["measure", "calibrate"]
@@ -47,7 +50,7 @@ class JobSpec(_Document):
     depth: int | None = Field(default=None, ge=1, description="layers to build where the whole model would not fit")
     device_class: str = Field(description="which kind of device: cpu, cuda/<catalogue id>, rocm/..., xpu/..., mps/...")
     device_id: str = Field(description="the catalogue's id of the device, or this-machine")
-    device_count: int = Field(default=1, ge=1, le=64)
+    device_count: int = Field(default=1, ge=1, le=MAXIMUM_DEVICES)
     threads: int | None = Field(default=None, ge=1, description="CPU threads for each rank; none: one for each core")
     deadline_seconds: float = Field(default=600, gt=0, le=86400)
     memory_cap_bytes: int | None = Field(default=None, gt=0, description="of the whole process; none: no cap")

@@ -18,7 +18,9 @@ from app.db.rhythm import RHYTHM
 from app.db.tables import Worker
 from app.db.workers import WorkerStore
 from app.main import create_app
+from app.plans import Plan, Plans
 from app.settings import Settings
+from planner.contract import EstimateRequest
 from tests.app.conftest import fake_plans
 
 PLAN = {
@@ -26,6 +28,7 @@ PLAN = {
     "machine": {"device": "nvidia-rtx-4090-24gb"},
     "run": {"method": "qlora"},
 }
+DESCRIBED = {"name": "Mine", "memory_gib": 24, "memory_bandwidth_gb_s": 1000, "tflops_float16": 100}
 MEASURE = {"kind": "measure", "request": PLAN}
 
 
@@ -115,6 +118,35 @@ def test_the_same_key_is_the_same_job(client: TestClient) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert put(client, Idempotency_Key="x" * 256).status_code == 422
     assert len(client.get("/api/v1/jobs").json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"model": {"config": {"model_type": "martian"}}}, "request.model"),
+        ({"run": {"method": "qlora", "offload": {"optimizer": "cpu"}}}, "request.run.offload.optimizer"),
+        ({"machine": {"device": DESCRIBED}}, "request.machine.device"),
+        ({"machine": {"device": "nvidia-rtx-4090-24gb", "device_count": 65}}, "request.machine.device_count"),
+    ],
+)
+def test_a_job_that_nothing_could_ever_run_is_refused(real_client: TestClient, changes: Any, field: str) -> None:
+    answer = put(real_client, {"kind": "measure", "request": {**PLAN, **changes}})
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert real_client.get("/api/v1/jobs").json()["items"] == []
+
+
+def test_a_key_that_is_known_finds_its_job_also_where_a_new_one_would_be_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = put(client, Idempotency_Key="k").json()
+    monkeypatch.setattr("app.jobs.service.MOST_WAITING", 1)
+    assert put(client).status_code == 429
+
+    def refuse(_plans: Plans, _request: EstimateRequest) -> Plan:
+        raise AssertionError("it was planned again")
+
+    monkeypatch.setattr(Plans, "plan", refuse)
+    assert put(client, Idempotency_Key="k").json()["id"] == first["id"]
 
 
 def test_a_plan_that_does_not_fit_is_offered_fewer_layers(real_client: TestClient) -> None:

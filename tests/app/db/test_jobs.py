@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from app.db.database import Database
-from app.db.jobs import MAXIMUM_ATTEMPTS, Ending, JobStore, KeyReused, Run, UnknownJob, new_id
+from app.db.jobs import MAXIMUM_ATTEMPTS, WAITING_DAYS, Ending, JobStore, KeyReused, Run, UnknownJob, new_id
 from app.db.rhythm import Rhythm
-from app.db.tables import Calibration, Job, Worker
+from app.db.tables import Calibration, Job, Worker, now
 from app.db.workers import WorkerStore
 from app.jobs.spec import FINAL_STATES
 
@@ -171,6 +172,14 @@ def test_the_jobs_of_a_dead_worker_are_tried_three_times_and_then_lost(tables: T
         assert tables.jobs.report(run, [phase("build")]) == "superseded"
     assert tables.state(job) == "lost"
     assert "died 3 times" in (tables.jobs.get(job.id).message or "")
+
+
+def test_a_job_that_waited_for_a_week_is_given_up(tables: Tables) -> None:
+    old = tables.submit(created_at=now() - timedelta(days=WAITING_DAYS, minutes=1))
+    young = tables.submit(created_at=now() - timedelta(days=WAITING_DAYS - 1))
+    tables.jobs.tidy()
+    assert (tables.state(old), tables.state(young)) == ("timed_out", "waiting_for_hardware")
+    assert tables.jobs.get(old.id).message == "It waited for 7 days, and no worker could run it."
 
 
 def test_what_a_worker_that_was_given_up_writes_changes_nothing(tables: Tables) -> None:
