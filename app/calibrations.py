@@ -54,7 +54,7 @@ class CalibrationBook:
 
     def get(self, calibration_id: str) -> Calibration | None:
         """One calibration, however old; None when there is none of that id."""
-        if not self._database.is_there():
+        if not calibration_id.isprintable() or not self._database.is_there():  # PostgreSQL takes no NUL
             return None
         return self._known.get(calibration_id) or self._load(calibration_id)
 

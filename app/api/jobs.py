@@ -47,8 +47,8 @@ class JobRequest(BaseModel):
     deadline_seconds: float = Field(default=600, gt=0, le=3600)
 
 
-class JobDocument(BaseModel):
-    """A job as it is now."""
+class JobSummary(BaseModel):
+    """A job as a list shows it: without the plan's configuration and the result."""
 
     id: str
     kind: JobKind
@@ -61,19 +61,24 @@ class JobDocument(BaseModel):
     device_class: str
     worker: str | None = Field(description="id of the worker that has it, or had it")
     attempts: int
-    request: EstimateRequest | None
     depth: int | None
     steps: int
-    result: dict[str, Any] | None = Field(description="measurement or calibration, and the software that ran")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
 
+class JobDocument(JobSummary):
+    """A job as it is now."""
+
+    request: EstimateRequest | None
+    result: dict[str, Any] | None = Field(description="measurement or calibration, and the software that ran")
+
+
 class JobPage(BaseModel):
     """A part of the list, newest first."""
 
-    items: list[JobDocument]
+    items: list[JobSummary]
     next: str | None
 
 
@@ -101,16 +106,14 @@ class WorkerPage(BaseModel):
 
 def document_of(job: Job) -> JobDocument:
     """A stored job as the API shows it."""
-    spec = job.spec
-    return JobDocument.model_validate(
-        {
-            **job.model_dump(include=set(JobDocument.model_fields) - {"request", "depth", "steps", "worker"}),
-            "worker": job.worker_id,
-            "request": spec.get("request"),
-            "depth": spec.get("depth"),
-            "steps": spec["steps"],
-        }
-    )
+    whole = {"request": job.spec.get("request"), "result": job.result}
+    return JobDocument.model_validate(summary_of(job).model_dump() | whole)
+
+
+def summary_of(job: Job) -> JobSummary:
+    """A stored job as a list shows it."""
+    derived = {"worker": job.worker_id, "depth": job.spec.get("depth"), "steps": job.spec["steps"]}
+    return JobSummary.model_validate(job.model_dump(include=set(JobSummary.model_fields) - derived.keys()) | derived)
 
 
 def worker_document(worker: Worker, live: bool, job: Job | None) -> WorkerDocument:
@@ -227,7 +230,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-@router.get("/jobs", summary="The jobs, newest first")
+@router.get("/jobs", summary="The jobs, newest first, without plans and results")
 def list_jobs(
     jobs: Jobs,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
@@ -235,7 +238,7 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
 ) -> JobPage:
     page = jobs.find(states=() if state is None else (state,), limit=limit, before=cursor)
-    return JobPage(items=[document_of(job) for job in page.items], next=page.next)
+    return JobPage(items=[summary_of(job) for job in page.items], next=page.next)
 
 
 @router.get("/jobs/{job_id}", summary="One job with its result")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 
 from app.db.database import Database
@@ -133,8 +134,9 @@ class JobStore:
         return job
 
     def find(self, *, states: Sequence[str] = (), limit: int = 50, before: str | None = None) -> Page:
-        """Jobs in some states, or all, newest first; `before` is the last id of the page before."""
-        query = select(Job).order_by(col(Job.id).desc()).limit(limit + 1)
+        """Jobs in some states, or all, newest first, without results; `before` is the last id of the page before."""
+        without = defer(col(Job.result))  # pyright: ignore[reportArgumentType]  # it is the mapped attribute
+        query = select(Job).options(without).order_by(col(Job.id).desc()).limit(limit + 1)
         if states:
             query = query.where(col(Job.state).in_(states))
         if before is not None:

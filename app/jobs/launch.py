@@ -225,7 +225,7 @@ class _Run:
         except (OSError, ValueError) as error:
             detail = f"its result cannot be read: {' '.join(str(error).split())[:200]}"
             return Outcome(kind="vanished", detail=detail, is_infrastructure=True)
-        return Outcome(kind="result", result=result)
+        return Outcome(kind="result", result=result.model_copy(update={"message": _storable(result.message)}))
 
     def _without_result(self, status: int) -> Outcome:
         last_words = self._last_words()
@@ -238,7 +238,7 @@ class _Run:
         return Outcome(kind="vanished", detail=detail, is_infrastructure=any(word in last_words for word in _NO_ROOM))
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in _text_of(self._tail).splitlines() if line.strip()]
         return f": {lines[-1][:300]}" if lines else ""
 
 
@@ -283,9 +283,19 @@ def _event_of(line: bytes) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        return _EVENTS.validate_json(text).model_dump(mode="json")
+        event = _EVENTS.validate_json(text).model_dump(mode="json")
     except ValidationError:
-        return {"event": "log", "message": text[:500].decode(errors="replace")}
+        event = {"event": "log", "message": _text_of(text[:500])}
+    return {name: _storable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _text_of(said: bytes | bytearray) -> str:
+    return _storable(said.decode(errors="replace"))
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which PostgreSQL's text cannot hold."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _read_result(path: Path) -> JobResult:

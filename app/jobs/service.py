@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,8 +37,14 @@ T = TypeVar("T")
 
 MOST_WAITING: Final = 200
 """More jobs than this are not taken on: somebody should look."""
+_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MACHINES: Final = TypeAdapter(Machine)
 _MEMORY_CODES: Final = frozenset({"device_memory", "host_memory", "single_allocation"})
+
+
+def is_id(text: str) -> bool:
+    """Whether a job could have this id: a UUID as it is written (RFC 9562, 4)."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class JobService:
         Raises:
             Problem: there is none of that id.
         """
-        return self._known(job_id, lambda: self.store().get(job_id))
+        return self._known(job_id, lambda store: store.get(job_id))
 
     def cancel(self, job_id: str) -> Job:
         """End a job; one that ended stays as it is.
@@ -136,10 +143,19 @@ class JobService:
         Raises:
             Problem: there is none of that id.
         """
-        return self._known(job_id, lambda: self.store().cancel(job_id))
+        return self._known(job_id, lambda store: store.cancel(job_id))
 
     def find(self, *, states: Sequence[str] = (), limit: int = 50, before: str | None = None) -> Page:
-        """Jobs, newest first."""
+        """Jobs, newest first, without their results.
+
+        Raises:
+            Problem: `before` is no id.
+        """
+        if before is not None and not is_id(before):
+            raise Problem(
+                "invalid_request", "the list has no such place", field="cursor", value=before,
+                accepted="`next` of a page",
+            )  # fmt: skip
         return self.store().find(states=states, limit=limit, before=before)
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
@@ -298,11 +314,14 @@ class JobService:
                 JobStore(self._database(), self._rhythm).tidy()
             self._closing.wait(self._rhythm.tidy_seconds)
 
-    def _known(self, job_id: str, find: Callable[[], Any]) -> Any:
+    def _known(self, job_id: str, find: Callable[[JobStore], Job]) -> Job:
+        """What `find` returns; what is no id never reaches the database."""
         from app.db.jobs import UnknownJob
 
         try:
-            return find()
+            if not is_id(job_id):
+                raise UnknownJob(job_id)
+            return find(self.store())
         except UnknownJob as error:
             raise Problem("unknown_job", "there is no such job", field="id", value=job_id) from error
 

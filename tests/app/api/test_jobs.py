@@ -48,6 +48,10 @@ def worker(application: FastAPI, name: str = "one", *classes: str) -> None:
     stores(application)[1].register(Worker(**row, machine=machine, stack={"torch": "2.13"}, protocol=1))
 
 
+def without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
 def test_a_submitted_job_is_stored_and_found_where_the_answer_says(client: TestClient) -> None:
     answer = put(client)
     assert answer.status_code == 202
@@ -56,7 +60,7 @@ def test_a_submitted_job_is_stored_and_found_where_the_answer_says(client: TestC
     assert (found["kind"], found["state"]) == ("measure", "waiting_for_hardware")
     assert found["device_class"] == "cuda/nvidia-rtx-4090-24gb"
     assert found["request"]["model"]["id"] == "meta-llama/Llama-3.1-8B"
-    assert client.get("/api/v1/jobs").json()["items"] == [found]
+    assert client.get("/api/v1/jobs").json()["items"] == [without(found, "request", "result")]
     assert client.get("/api/v1/jobs?state=failed").json() == {"items": [], "next": None}
 
 
@@ -166,6 +170,21 @@ def test_a_cancelled_job_stays_cancelled(client: TestClient) -> None:
     assert client.delete(address).json()["state"] == "cancelled"
     missing = client.delete("/api/v1/jobs/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_job")
+
+
+@pytest.mark.parametrize("job_id", ["%00", "nothing", "a" * 5000, "0198c0de-0000-7000-8000-00000000000%00"])
+def test_what_is_no_id_never_reaches_the_database(
+    client: TestClient, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(client)
+    monkeypatch.setattr(JobStore, "get", None)
+    assert client.get(f"/api/v1/jobs/{job_id}").status_code == 404
+    assert client.get(f"/jobs/{job_id}").status_code == 404
+    assert client.get(f"/api/v1/jobs/{job_id}/events").status_code == 404
+    assert client.delete(f"/api/v1/jobs/{job_id}").status_code == 404
+    assert client.get(f"/api/v1/calibrations/{job_id}").status_code == 404
+    listed = client.get(f"/api/v1/jobs?cursor={job_id[:60]}")
+    assert (listed.status_code, listed.json()["field"]) == (422, "cursor")
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
