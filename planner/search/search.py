@@ -307,8 +307,10 @@ def _fronts(candidates: list[Found]) -> list[Found]:
         models.setdefault(found.model, []).append(found)
     kept: list[Found] = []
     for group in models.values():
-        values = np.array([found.objectives for found in group])
-        kept += [group[int(position)] for position in front(values)]
+        if len({id(found.category) for found in group}) == 1:
+            kept += group
+        else:
+            kept += [group[position] for position in front(np.array([found.objectives for found in group])).tolist()]
     return sorted(kept, key=lambda found: (found.objectives[3], found.objectives[1], found.objectives[0]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,25 @@ def test_the_front_is_what_nothing_beats(rows: list[tuple[int, int, int]]) -> No
     kept = {tuple(values[position]) for position in front(values)}
     beaten = {tuple(one) for one in values for other in values if (other <= one).all() and (other < one).any()}
     assert kept == {tuple(one) for one in values} - beaten
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4, 5])
+@pytest.mark.parametrize("levels", [4, 30, 10_000])
+def test_the_front_of_many_plans_is_that_of_comparing_all_pairs(objectives: int, levels: int) -> None:
+    values = np.random.default_rng(levels).integers(0, levels, (1_500, objectives)).astype(np.float64)
+    values[:, -1] -= values[:, :-1].sum(axis=1)
+    below = (values[:, None] <= values).all(axis=2)
+    beats = below & ~below.T | np.triu(below & below.T, 1)
+    assert front(values).tolist() == np.flatnonzero(~beats.any(axis=0)).tolist()
+
+
+def test_a_front_of_every_plan_ends_soon() -> None:
+    """One comparison of a plan with all others, plan by plan, took 24 seconds for 27,000."""
+    batch, sequence, rank = np.mgrid[1:31, 1:31, 1:31].reshape(3, -1).astype(np.float64)
+    values = np.column_stack((batch * sequence + rank, 1 / batch + sequence + rank, -rank, -sequence))
+    started = process_time()
+    assert front(values).size == 27_000
+    assert process_time() - started < 8
 
 
 def test_ties_are_broken_by_the_next_key() -> None:
