@@ -66,7 +66,11 @@ class Measurement(_Document):
     request: EstimateRequest
     configuration: dict[str, Any] = Field(description="every knob of the run, defaults filled in")
     model: dict[str, Any] = Field(description="model_type, parameters and the configuration's SHA-256")
-    device: str
+    device: str = Field(description="what ran it")
+    planned_device: str | None = Field(
+        default=None,
+        description="the plan's device where another ran it: then predicted and measured are of two machines",
+    )
     device_class: str
     device_count: int
     threads: int | None

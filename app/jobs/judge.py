@@ -76,11 +76,14 @@ def _of_result(outcome: Outcome, result: JobResult, kind: JobKind) -> Ending | G
 
 
 def _ratios(result: JobResult) -> tuple[float | None, float | None]:
-    """Predicted over measured: the step's time and the peak."""
+    """Predicted over measured: the step's time and the peak; none where the plan is of another device than ran it."""
     if result.measurement is None:
         return None, None
     try:
-        rows = {row.name: row.ratio for row in Measurement.model_validate(result.measurement).rows}
+        found = Measurement.model_validate(result.measurement)
     except ValidationError:  # of a worker that is newer than we are
         return None, None
+    if found.planned_device is not None:
+        return None, None
+    rows = {row.name: row.ratio for row in found.rows}
     return rows.get("step_seconds"), next((rows[name] for name in PEAKS if rows.get(name) is not None), None)

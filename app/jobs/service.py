@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -242,7 +243,9 @@ class JobService:
     def _place(self, machine: Machine, worker_id: str | None, device_count: int) -> _Place:
         name = device_class(machine.device)
         if worker_id is None:
-            return _Place(name, machine.device.id, device_count, name)
+            own = self._own_worker(name) if machine.is_this_machine else None
+            queue = name if own is None else f"worker/{own.id}"
+            return _Place(name, machine.device.id, device_count, queue)
         worker = self._worker(worker_id)
         if name not in worker.device_classes:
             raise Problem(
@@ -253,6 +256,12 @@ class JobService:
                 accepted=f"a worker with {name}",
             )
         return _Place(name, machine.device.id, device_count, f"worker/{worker_id}")
+
+    def _own_worker(self, name: str) -> Worker | None:
+        """A live worker of this very machine that has the class: another's device is not the one that was asked for."""
+        here = platform.node()
+        owned = (worker for worker, live, _ in self.workers() if live and worker.machine.get("host") == here)
+        return next((worker for worker in owned if name in worker.device_classes), None)
 
     def _own_device(self, worker_id: str) -> _Place:
         """The best device of a worker."""

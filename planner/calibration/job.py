@@ -17,7 +17,7 @@ from planner.calibration.training import PHASES
 from planner.contract import EstimateRequest
 from planner.estimate import sha256_of, spec_of
 from planner.evaluation import Evaluation, evaluate
-from planner.hardware import Machine
+from planner.hardware import Machine, fingerprint_of
 from planner.measurement import Compared, Depth, Measurement, Steps, Unit
 from planner.verify.coverage import buildable
 from planner.verify.timeline import TERMS
@@ -37,6 +37,8 @@ class Question:
     seconds: float
     depth: int | None = None
     seed: int = 0
+    processor: Machine | None = None
+    """This machine's own, as detected, which may be another than the plan's; None where none could be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ def _document(
             "parameters": taken.parameters or None,
             "config_sha256": sha256_of(question.config),
         },
-        device=device.name if not device.on_processor else question.machine.device.name,
+        device=_processor_name(question) if device.on_processor else device.name,
+        planned_device=_planned_elsewhere(question) if device.on_processor else None,
         device_class=question.device_class,
         device_count=question.device_count,
         threads=threads,
@@ -122,6 +125,17 @@ def _document(
         out_of_memory=None if ran_out is None else ran_out.phase,
         warnings=list(evaluation.warnings),
     )
+
+
+def _processor_name(question: Question) -> str:
+    return "a processor that could not be named" if question.processor is None else question.processor.device.name
+
+
+def _planned_elsewhere(question: Question) -> str | None:
+    """The plan's device where the processor here is another: any processor takes a job for `cpu`."""
+    planned, here = question.machine, question.processor
+    is_same = here is not None and fingerprint_of(here) == fingerprint_of(planned)
+    return None if is_same else planned.device.name
 
 
 def _configuration(evaluation: Evaluation) -> dict[str, Any]:

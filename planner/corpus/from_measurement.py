@@ -40,7 +40,13 @@ def from_measurement(
         machine: the machine that it ran on: where the request says this-machine, its figures are put in its place.
         config: the model's config.json; needed where the request names a model that other catalogues don't hold.
         stack: versions of the software.
+
+    Raises:
+        ValueError: another device than the plan's ran it, so that the figures are not of the plan's device.
     """
+    if measurement.planned_device is not None:
+        text = f"{measurement.device} ran a plan for {measurement.planned_device}: ask for this-machine instead"
+        raise ValueError(text)
     request = measurement.request
     model = request.model if config is None else ModelReference(config=dict(config))
     return MeasuredRun(

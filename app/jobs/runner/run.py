@@ -105,6 +105,7 @@ def _measure(spec: JobSpec, device: Any, threads: int, events: Events) -> JobRes
             seconds=spec.deadline_seconds,
             depth=spec.depth,
             seed=spec.seed,
+            processor=_own_processor() if device.on_processor else None,
         )
         found = measure(question, device, threads, events, ranks=spec.device_count)
     except (ConfigError, PlanError, NotModelledError, NotMeasurable, MachineError, UnknownDevice) as error:
@@ -136,6 +137,13 @@ def _calibrate(spec: JobSpec, device: Any, threads: int, events: Events, stack: 
     events.phase("calibrate")
     found = calibrate(identity, machine, device, events)
     return JobResult(outcome="succeeded", calibration=found.model_dump(mode="json"))
+
+
+def _own_processor() -> Machine | None:
+    """This machine's processor as it is detected."""
+    from app.detect import detect, to_machines
+
+    return next((machine for machine in to_machines(detect()) if machine.device.kind == "cpu"), None)
 
 
 def _own_machine(spec: JobSpec) -> Machine:

@@ -94,6 +94,18 @@ def test_a_live_worker_makes_it_queued(application: FastAPI, client: TestClient)
     assert [(one["name"], one["live"], one["job"]) for one in listed] == [("one", True, None)]
 
 
+def test_this_machine_is_measured_by_its_own_worker(
+    application: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker(application, "here")
+    here = {"kind": "measure", "request": {**PLAN, "machine": {"device": "this-machine"}}}
+    jobs, _ = stores(application)
+    assert jobs.get(put(client, here).json()["id"]).queue == "cuda/nvidia-rtx-4090-24gb"
+    monkeypatch.setattr("platform.node", lambda: "h")
+    assert jobs.get(put(client, here).json()["id"]).queue == "worker/here"
+    assert jobs.get(put(client).json()["id"]).queue == "cuda/nvidia-rtx-4090-24gb"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

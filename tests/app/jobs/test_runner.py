@@ -11,8 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import TypeAdapter
 
 from app.jobs.spec import JobResult, JobSpec, PhaseEvent, SampleEvent
+from planner.contract import MachineRequest
+from planner.hardware import Machine, resolve_machine
 from planner.measurement import Measurement
 
 pytestmark = pytest.mark.slow
@@ -68,6 +71,13 @@ def test_a_plan_is_measured_beside_what_was_predicted_of_it(tmp_path: Path):
         assert term.measured == pytest.approx(term.predicted, abs=2**14), term.name
     assert result.stack["packages"]["torch"]
     assert not (tmp_path / "out").joinpath("result.json.tmp").exists()
+
+
+def test_the_processor_that_ran_it_is_named_and_not_the_plans(tmp_path: Path):
+    machine = TypeAdapter(Machine).dump_python(resolve_machine(MachineRequest(device="amd-ryzen-5950x")), mode="json")
+    found = measurement(finished(spec(machine=machine, steps=1), tmp_path)[0])
+    assert found.planned_device == "Ryzen 9 5950X"
+    assert found.device != found.planned_device
 
 
 def test_lora_with_checkpoints_and_micro_batches_runs(tmp_path: Path):

@@ -83,6 +83,12 @@ def test_a_finished_measurement_shows_both_sides(application: FastAPI, client: T
     assert "Cancel" not in text.partition('id="log"')[0].partition("<main")[2]
 
 
+def test_a_plan_that_another_processor_ran_says_so(application: FastAPI, client: TestClient) -> None:
+    result = {"measurement": measurement(planned_device="EPYC 9654", device="Ryzen 5"), "stack": {}}
+    page = finished(application, client, Ending("succeeded", "It was measured.", result=result))
+    assert "The prediction is of EPYC 9654; Ryzen 5 ran the steps." in page
+
+
 def test_out_of_memory_and_fewer_layers_are_labelled(application: FastAPI, client: TestClient) -> None:
     found = measurement(depth=Depth(layers=32, built=[2, 4], how="built with 2 and 4"), out_of_memory="warm_up")
     ending = Ending("succeeded", "Out of memory.", "oom_device", result={"measurement": found})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from planner.accuracy.prediction import predict
 from planner.catalog.models import model
 from planner.contract import EstimateRequest
@@ -72,3 +74,9 @@ def test_memory_that_ran_out_is_an_outcome() -> None:
     assert run.outcome == "out_of_memory"
     assert run.request.machine.device == "nvidia-rtx-4090-24gb"
     assert "warm_up" in run.note
+
+
+def test_what_another_processor_measured_is_not_filed_as_the_plans() -> None:
+    ran = measurement("amd-epyc-9654").model_copy(update={"planned_device": "EPYC 9654", "device": "Ryzen 5"})
+    with pytest.raises(ValueError, match="Ryzen 5 ran a plan for EPYC 9654"):
+        from_measurement(ran, document_id="j", publisher="me", date="", machine=this_machine())
