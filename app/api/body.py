@@ -38,7 +38,7 @@ def parse_json(text: bytes | str) -> Any:
     """
     try:
         return from_json(text, allow_inf_nan=False)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a text with lone surrogates
         raise Problem(
             "invalid_json", f"the body is not JSON: {error}", field="body", accepted="one JSON object in UTF-8"
         ) from error

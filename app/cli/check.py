@@ -109,8 +109,10 @@ def request_of(arguments: argparse.Namespace, console: Console) -> EstimateReque
     """
     flat = {knob.name: value for knob in knobs() if (value := getattr(arguments, knob.name)) is not None}
     _say_what_was_understood(flat, console)
-    values = _merged(plan_of(arguments.model, console), unflatten(flat))
-    if arguments.revision is not None:
+    plan = plan_of(arguments.model, console)
+    sections = {name: given for name, given in unflatten(flat).items() if isinstance(plan.get(name), dict | None)}
+    values = _merged(plan, sections)  # a section that is no object stays, for the contract's check to refuse it
+    if arguments.revision is not None and isinstance(values.get("model"), dict):
         values["model"] = {**values["model"], "revision": arguments.revision}
     return parse_request(values)
 
@@ -120,7 +122,7 @@ def _say_what_was_understood(flat: Mapping[str, str], console: Console) -> None:
     for knob in knobs():
         text = flat.get(knob.name, "")
         value = knob.parse(text) if knob.type == "integer" else None
-        if isinstance(value, int) and not text.strip().replace("_", "").isdecimal():
+        if isinstance(value, int) and text.strip()[-1:].isalpha():
             console.complain(f"{flag(knob)} {text} understood as {value:,}")
 
 
@@ -136,11 +138,20 @@ def _merged(plan: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
 def plan_of(model: str, console: Console) -> dict[str, Any]:
     """The plan that a name means: a file, standard input, or a model."""
     if model == "-":
-        return _plan_of(console.source.read(MAXIMUM_FILE_BYTES + 1), "standard input", is_yaml=False)
+        return _plan_of(_standard_input(console), "standard input", is_yaml=None)
     path = Path(model)
     if path.suffix.casefold() in (".yaml", ".yml", ".json") and not path.is_dir():
         return _plan_of(_read(path), model, is_yaml=path.suffix.casefold() != ".json")
     return {"model": {"id": model}}
+
+
+def _standard_input(console: Console) -> str:
+    try:
+        return console.source.read(MAXIMUM_FILE_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise Problem(
+            "invalid_json", "standard input is not UTF-8", field="body", accepted="a plan in UTF-8"
+        ) from error
 
 
 def _read(path: Path) -> str:
@@ -159,11 +170,13 @@ def _read(path: Path) -> str:
         raise Problem("invalid_request", f"the plan file {path} cannot be read: {error}", field="body") from error
 
 
-def _plan_of(text: str, name: str, *, is_yaml: bool) -> dict[str, Any]:
-    """A plan, or a bare config.json, from a text."""
+def _plan_of(text: str, name: str, *, is_yaml: bool | None) -> dict[str, Any]:
+    """A plan, or a bare config.json, from a text; None: YAML where it is not JSON."""
     if len(text) > MAXIMUM_FILE_BYTES:
         raise Problem("too_large", f"{name} is larger than 1 MiB", field="body")
-    values = _yaml(text, name) if is_yaml else parse_json(text)
+    if not text.strip():
+        raise Problem("invalid_request", f"{name} is empty", field="body", accepted="a plan in the API's form")
+    values = _values(text, name, is_yaml)
     if not isinstance(values, dict):
         raise Problem("invalid_request", f"{name} holds no object", field="body", accepted="a plan in the API's form")
     if "model_type" in values:
@@ -171,10 +184,35 @@ def _plan_of(text: str, name: str, *, is_yaml: bool) -> dict[str, Any]:
     return values  # pyright: ignore[reportUnknownVariableType]
 
 
+def _values(text: str, name: str, is_yaml: bool | None) -> Any:
+    if is_yaml:
+        return _yaml(text, name)
+    try:
+        return parse_json(text)
+    except Problem:
+        if is_yaml is False or text.lstrip().startswith("{"):
+            raise
+    return _yaml(text, name)
+
+
 def _yaml(text: str, name: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13 is a ValueError
         raise Problem("invalid_json", f"{name} is not YAML: {error}", field="body") from error
+    _read_suffixes(values)
+    return values
+
+
+def _read_suffixes(values: Any) -> None:
+    """The integers that people write with a suffix, in place: `sequence_length: 4k` means what the flag means."""
+    for knob in knobs():
+        *parents, last = knob.path
+        section: Any = values
+        for name in parents:
+            section = section.get(name) if isinstance(section, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        text: Any = section.get(last) if isinstance(section, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if knob.type == "integer" and isinstance(text, str):
+            section[last] = knob.parse(text)

@@ -23,9 +23,12 @@ class Console:
 
     @classmethod
     def standard(cls) -> Console:
-        """The process's own streams."""
+        """The process's own streams. Input is UTF-8 in every locale: a file's reader and a pipe's say the same."""
         from app.settings import colour_is_welcome
 
+        reconfigure = getattr(sys.stdin, "reconfigure", None)  # what a test puts there may have none
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="strict")
         width = min(MAXIMUM_WIDTH, shutil.get_terminal_size((MAXIMUM_WIDTH, 24)).columns)
         return cls(sys.stdin, sys.stdout, sys.stderr, width, sys.stdout.isatty() and colour_is_welcome())
 

@@ -62,6 +62,8 @@ def _text(name: str, console: Console) -> str:
             return console.source.read()[-MAXIMUM_CHARACTERS:]
         with Path(name).open(encoding="utf-8", errors="replace") as file:
             return file.read()[-MAXIMUM_CHARACTERS:]
+    except UnicodeDecodeError as error:
+        raise Problem("unreadable_text", "standard input is not UTF-8", field="observed") from error
     except OSError as error:
         raise Problem("unreadable_text", f"{name} cannot be read: {error.strerror}", field="observed") from error
 

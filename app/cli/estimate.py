@@ -33,11 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Answer every request, and return the highest exit code."""
-    if arguments.file == "-":
-        return _answer_all(console.source, not arguments.no_advice, console)
     try:
+        if arguments.file == "-":
+            return _answer_all(console.source, not arguments.no_advice, console)
         with Path(arguments.file).open(encoding="utf-8") as file:
             return _answer_all(file, not arguments.no_advice, console)
+    except BrokenPipeError:
+        raise
+    except UnicodeDecodeError:
+        name = "standard input" if arguments.file == "-" else arguments.file
+        console.complain(f"error: {name} cannot be read: it is not UTF-8")
+        return 2
     except OSError as error:
         console.complain(f"error: {arguments.file} cannot be read: {error.strerror}")
         return 2

@@ -61,8 +61,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     try:
         return actions[arguments.action](arguments, store, console)
-    except (DocumentError, OSError) as error:
-        console.complain(str(error))
+    except DocumentError as error:
+        console.complain(f"error: {error}")
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        console.complain(f"error: the data folder cannot be used: {error}")
         return 2
 
 
@@ -90,7 +95,7 @@ def _show(arguments: argparse.Namespace, store: Measurements, console: Console) 
     for name in arguments.names:
         document = store.get(name)
         if document is None:
-            console.complain(f"no measured run has the id {name!r}; `trainfit measurements list` names them")
+            console.complain(f"error: no measured run has the id {name!r}; `trainfit measurements list` names them")
             return 2
         console.write(document.model_dump_json(exclude_unset=True, indent=2))
     return 0
@@ -133,7 +138,7 @@ def _export(arguments: argparse.Namespace, store: Measurements, console: Console
     found = [document for document in store.all() if not wanted or document.id in wanted]
     missing = wanted - {document.id for document in found}
     if missing:
-        console.complain(f"not stored here: {', '.join(sorted(missing))}")
+        console.complain(f"error: not stored here: {', '.join(sorted(missing))}")
         return 2
     for document in found:
         console.write(document.model_dump_json(exclude_unset=True))
@@ -168,18 +173,17 @@ def _documents_of(name: str, console: Console) -> Iterator[MeasuredRun]:
 def _content(name: str, console: Console) -> str:
     from planner.corpus import DocumentError
 
-    text = console.source.read(MAXIMUM_FILE_BYTES + 1) if name == "-" else _text(Path(name))
+    try:
+        text = console.source.read(MAXIMUM_FILE_BYTES + 1) if name == "-" else _text(Path(name))
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{'standard input' if name == '-' else name}: not UTF-8 at byte {error.start}") from error
+    except OSError as error:
+        raise DocumentError(f"{name} cannot be read: {error.strerror}") from error
     if len(text) > MAXIMUM_FILE_BYTES:
         raise DocumentError(f"{name}: more than {MAXIMUM_FILE_BYTES >> 20} MiB")
     return text
 
 
 def _text(path: Path) -> str:
-    from planner.corpus import DocumentError
-
     with path.open("rb") as file:
-        content = file.read(MAXIMUM_FILE_BYTES + 1)
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DocumentError(f"{path}: not UTF-8 at byte {error.start}") from error
+        return file.read(MAXIMUM_FILE_BYTES + 1).decode("utf-8")

@@ -30,9 +30,10 @@ def trainfit(monkeypatch: pytest.MonkeyPatch) -> Trainfit:
     monkeypatch.setattr("app.plans.estimate", fake_estimate)
     monkeypatch.setattr("app.plans._detect", fake_machine)
 
-    def run(*words: str, stdin: str = "", colour: bool = False) -> Outcome:
+    def run(*words: str, stdin: str | bytes = "", colour: bool = False) -> Outcome:
         out, error = io.StringIO(), io.StringIO()
-        console = Console(io.StringIO(stdin), out, error, width=80, colour=colour)
+        source = io.StringIO(stdin) if isinstance(stdin, str) else io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        console = Console(source, out, error, width=80, colour=colour)
         monkeypatch.setattr(Console, "standard", lambda: console)
         return Outcome(main(words), out.getvalue(), error.getvalue())
 

@@ -85,6 +85,38 @@ def test_a_plan_from_standard_input(trainfit: Trainfit) -> None:
     assert trainfit("check", "-", stdin='{"model": {"id": "meta-llama/Llama-3.1-8B"}}').code == 0
 
 
+def test_a_plan_in_yaml_from_standard_input_reads_suffixes_as_the_flags_do(trainfit: Trainfit) -> None:
+    plan = "model: {id: meta-llama/Llama-3.1-8B}\nrun: {sequence_length: 4k, tokens: 1.5M}\nmachine:\n"
+    run = json.loads(trainfit("check", "-", "--json", stdin=plan).out)["request"]["run"]
+    assert (run["sequence_length"], run["tokens"]) == (4096, 1_500_000)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words", "says"),
+    [
+        ('{"model": {"id": "meta-llama/Llama-3.1-8B"}, "machine": "nvidia-rtx-4090-24gb"}', (), "`machine`"),
+        ('{"model": {"id": "meta-llama/Llama-3.1-8B"}, "run": "full"}', ("--method", "lora"), "`run`"),
+        ('{"model": {"id": "meta-llama/Llama-3.1-8B"}, "machine": ""}', (), "`machine`"),
+        ('{"model": "meta-llama/Llama-3.1-8B"}', ("--revision", "main"), "`model`"),
+        ("{}", ("--revision", "main"), "`model`"),
+        (b"\x80\xff\x00", (), "standard input is not UTF-8"),
+        (" \n", (), "standard input is empty"),
+        ("{", (), "not JSON"),
+        ("a: [1", (), "standard input is not YAML"),
+        ("a: 2026-13-45", (), "standard input is not YAML"),
+        ("[" * 9000, (), "standard input is not YAML"),
+        ('{"model": {"id": "meta-llama/Llama-3.1-8B"}}', ("--sequence-length", "-5"), "`run.sequence_length` is -5"),
+    ],
+)
+def test_a_wrong_plan_is_never_answered(
+    trainfit: Trainfit, plan: str | bytes, words: tuple[str, ...], says: str
+) -> None:
+    outcome = trainfit("check", "-", *words, stdin=plan)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.error.startswith("error: ")
+    assert says in outcome.error
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -45,6 +45,14 @@ def test_a_file(trainfit: Trainfit, tmp_path: Path) -> None:
     assert trainfit("estimate", str(tmp_path / "none")).code == 2
 
 
+def test_what_is_not_utf_8_is_an_error(trainfit: Trainfit, tmp_path: Path) -> None:
+    path = tmp_path / "bin.json"
+    path.write_bytes(b"\x80\xff")
+    for outcome in (trainfit("estimate", str(path)), trainfit("estimate", "-", stdin=b"\x80\xff")):
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "cannot be read: it is not UTF-8" in outcome.error
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [("{}", 1), ("{}\n{}", 2), ("\n{}\n\n{}\n", 2), ("{\n}", 1), ('{"a":\n1}', 1), ("{bad}\n{}", 2), ("", 1), ("x", 1)],

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.cli import main
+from app.cli.console import Console
 
 DOCUMENT: dict[str, Any] = {
     "id": "mine-1",
@@ -108,7 +109,18 @@ def test_an_id_is_taken_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("words", [["show", "nobody"], ["add", "no/such/file"], ["export", "x"]])
 def test_what_is_missing_is_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measurements", *words]) == 2
-    assert capsys.readouterr().err.strip()
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words[0] != "add" or "no/such/file cannot be read: No such file" in error
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Console, "write", full)
+    monkeypatch.setattr("app.cli._discard_output", lambda: None)
+    assert main(["measurements", "list"]) == 141
 
 
 def test_evaluate_prints_the_report_with_mine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
