@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from app.cli.console import Console
 from app.web.charts import TERM_LABELS
 from app.web.numbers import gib, interval_basis, percent, plain, rate
-from planner.contract import Answer, DeviceMemory, Memory, Throughput
+from planner.contract import Answer, Costs, DeviceMemory, Memory, Throughput
 from planner.units import format_count, format_seconds
 
 _MARKS = {
@@ -31,8 +31,8 @@ def answer_text(answer: Answer, console: Console) -> str:
             _terms(answer.memory, console),
             _moments(answer.memory.device, console),
         ]
-    parts += [_levers(answer, console), _time(answer), _parameters(answer), _evidence(answer, console)]
-    parts.append(_assumptions(answer, console))
+    parts += [_levers(answer, console), _time(answer), _costs(answer, console), _parameters(answer)]
+    parts += [_evidence(answer, console), _assumptions(answer, console)]
     blocks = ["\n".join(part) for part in parts]
     return "\n\n".join(block for block in blocks if block)
 
@@ -139,6 +139,43 @@ def _peak(time: Throughput) -> str:
 
 def _range(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" ({format_seconds(interval[0])} to {format_seconds(interval[1])})"
+
+
+def _costs(answer: Answer, console: Console) -> Iterator[str]:
+    """Money and energy, with the date of the price."""
+    costs = answer.costs
+    if costs is None:
+        return
+    yield "Money and energy"
+    if costs.usd_per_hour is not None or costs.offer is not None:
+        yield wrapped(f"price: {_price(costs)}", console)
+    if costs.cost_usd and costs.cost_interval_usd is not None:
+        low, high = costs.cost_interval_usd
+        yield f"  cost to finish: ${costs.cost_usd:,.2f} (${low:,.2f} to ${high:,.2f})"
+    if costs.energy_kwh is not None:
+        bill = "" if costs.electricity_usd is None else f", ${costs.electricity_usd:,.2f} of electricity"
+        yield f"  energy: at most {rate(costs.energy_kwh)} kWh{bill} (board power over the whole time)"
+    if costs.sessions is not None:
+        quota = costs.sessions.weekly_hours
+        yield wrapped(
+            f"sessions: it {costs.sessions.message}" + ("" if quota is None else f"; about {quota:g} hours a week"),
+            console,
+        )
+    if costs.purchase is not None:
+        price = f"at ${costs.purchase.purchase_usd:,.0f}"
+        yield wrapped(f"rent against buy: {costs.purchase.message}, {price}", console)
+
+
+def _price(costs: Costs) -> str:
+    provider = "" if costs.provider is None else f", {costs.provider}"
+    dated = "" if costs.price_as_of is None else f", of {costs.price_as_of}"
+    if costs.usd_per_hour is None:
+        return "not published" + provider + dated
+    if costs.usd_per_hour == 0:
+        return "free" + provider + dated
+    basis = {"given": "as you say", "spot": "spot", "offer": "on demand"}
+    words = "" if costs.price_basis is None else f" ({basis[costs.price_basis]})"
+    return f"${costs.usd_per_hour:,.2f} an hour{words}{provider}{dated}"
 
 
 def _parameters(answer: Answer) -> Iterator[str]:

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.write(document.dump_json(item).decode())
         else:
             devices = f"{item.device_count} x {item.device_id}" if item.device_id else "no device of the catalogue"
-            console.write(f"{price_of(item):>12}  {item.as_of:<10}  {item.id:<44}  {devices}")
+            mark = "" if item.not_planned is None else f"  (not to plan on: {item.not_planned})"
+            console.write(f"{price_of(item):>12}  {item.as_of:<10}  {item.id:<44}  {devices}{mark}")
     if not page.items:
         console.complain(f"no offer of the catalogue matches {' '.join(arguments.query)!r}")
     return 0 if page.items else 2

@@ -38,7 +38,7 @@ FORMATS = ("md", "csv", "json", "svg", "png")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One set of flags for each thing that can be done."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog="trainfit report")
     create = actions.add_parser("create", help="answer 2 to 8 plans and keep the comparison")
     create.add_argument("plans", nargs="+", metavar="PLAN", help="a plan (.yaml or .json), or a model's id")
     create.add_argument("--title", default="", help="one line (default: made from the plans)")
@@ -177,7 +177,7 @@ def _exported(document: ReportDocument, form: str) -> bytes:
     if form == "csv":
         return export.to_csv(comparison).encode()
     if form == "md":
-        return export.to_markdown(document, comparison, "").encode()
+        return export.to_markdown(document, comparison, None).encode()
     svg = export.to_svg(document.title, comparison, document.created_at)
     return svg.encode() if form == "svg" else export.to_png(svg)
 

@@ -88,8 +88,8 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_SPREADSHEET_FORMULA) else value
 
 
-def to_markdown(document: ReportDocument, comparison: Comparison, base_address: str) -> str:
-    """For issues and model cards."""
+def to_markdown(document: ReportDocument, comparison: Comparison, base_address: str | None) -> str:
+    """For issues and model cards. Without the server's address there is no link, only the report's id."""
     return render("report.markdown", report=document, comparison=comparison, base_address=base_address)
 
 

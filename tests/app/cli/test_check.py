@@ -176,6 +176,19 @@ def test_the_report_tells_what_the_allocator_hands_out_from_what_the_process_nee
     assert "more than the highest of them" in " ".join(trainfit(*LLAMA).out.split())
 
 
+def test_money_is_said_with_its_range_and_its_date(trainfit: Trainfit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.plans.estimate", estimate)
+    rented = ("check", "meta-llama/Llama-3.1-8B", "--offer", "verda-l40s-spot", "--spot", "--tokens", "10M")
+    text = trainfit(*rented, "--purchase-usd", "9000", "--method", "lora").out
+    assert re.search(r"  price: \$0\.94 an hour \(spot\), Verda .*, of 20\d\d-", text)
+    assert re.search(r"  cost to finish: \$[\d.]+ \(\$[\d.]+ to \$[\d.]+\)", text)
+    assert re.search(r"  energy: at most .* kWh", text)
+    assert "  rent against buy: " in text
+    lent = trainfit("check", "Qwen/Qwen2.5-0.5B", "--offer", "kaggle-gpu-t4-x2", "--tokens", "10M").out
+    assert "  sessions: it fits one session" in lent
+    assert "cost to finish" not in lent
+
+
 def test_the_time_to_finish_has_a_range(trainfit: Trainfit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.plans.estimate", estimate)
     line = next(line for line in trainfit(*LLAMA, "--tokens", "10M").out.splitlines() if "to finish" in line)

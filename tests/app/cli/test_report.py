@@ -66,6 +66,18 @@ def test_an_export_goes_to_standard_output(trainfit: Trainfit, plans: tuple[str,
     assert {"md": "# Which one?", "csv": "group,key", "json": "{", "svg": "<svg"}[form] in said[:20]
 
 
+def test_markdown_without_a_server_names_the_report_without_a_link(trainfit: Trainfit, plans: tuple[str, str]) -> None:
+    identifier = kept(trainfit, plans)["id"]
+    last = trainfit("report", "export", identifier).out.splitlines()[-1]
+    assert last.startswith(f"Report {identifier} · estimator")
+
+
+def test_the_usage_names_the_action_once(capsys: pytest.CaptureFixture[str], trainfit: Trainfit) -> None:
+    with pytest.raises(SystemExit):
+        trainfit("report", "show")
+    assert capsys.readouterr().err.startswith("usage: trainfit report show [-h] [--json] ID\n")
+
+
 def test_a_picture_goes_into_a_file(trainfit: Trainfit, plans: tuple[str, str], tmp_path: Path) -> None:
     identifier = kept(trainfit, plans)["id"]
     path = tmp_path / "comparison.png"

@@ -45,7 +45,8 @@ def test_constraints_decide_the_exit_code(trainfit: Trainfit) -> None:
         (("--free", "method"), "has no values"),
         (("--free", "method=magic"), "run.method"),
         (("--free", "nonsense=1"), "nonsense"),
-        (("--hours", "3"), "tokens"),
+        (("--hours", "3"), "--hours needs to know how much is trained: add --tokens N"),
+        (("--budget-usd", "3"), "add --tokens N"),
         (("--budget-usd", "cheap"), "budget_usd"),
     ],
 )
@@ -61,4 +62,5 @@ def test_offers_are_listed_with_price_and_date(trainfit: Trainfit) -> None:
     assert "$0.69/h  2026-06-24" in found.out
     assert json.loads(trainfit("offers", "kaggle-gpu-t4-x2", "--json").out)["weekly_hours"] == 30
     assert trainfit("offers", "verda-l40s-spot").out.split()[:2] == ["$0.94/h", "spot"]
+    assert "(not to plan on: retired" in trainfit("offers", "kaggle-gpu-p100-retired").out
     assert trainfit("offers", "nothing-like-it").code == 2
