@@ -150,6 +150,11 @@ def survey(plan: Plan, points: Points) -> Survey:
     return Survey(sums, grades, memory_factors(plan.machine.device).around(sums.required_bytes), time, why)
 
 
+def countable(plan: Plan, points: Points) -> NDArray[np.bool_]:
+    """At which of many sizes a plan that `survey` refuses with an OverflowError needs at most the 4 PiB it takes."""
+    return compile_run(plan.spec, plan.rules).exact_at(points.batch, points.sequence, points.rank)
+
+
 def graded(plan: Plan, points: Points) -> tuple[Totals, NDArray[np.int64]]:
     """The sums of a plan at many sizes and their verdicts, as positions in VERDICTS.
 

@@ -83,7 +83,7 @@ def _held(
     """(constraint, where it holds, what the others lack) of every constraint that was given."""
     headroom = plan.machine.usable_bytes - np.broadcast_to(weighed.totals.required_bytes, points.batch.shape)
     rent = None if plan.machine.rent is None else plan.machine.rent.usd_per_hour
-    cost = measured.finish * (np.inf if rent is None else rent / HOUR)
+    cost = np.zeros(points.batch.shape) if rent == 0 else measured.finish * (np.inf if rent is None else rent / HOUR)
     rank = points.rank if plan.rules.has_adapters else np.full(points.batch.shape, np.iinfo(np.int64).max)
     candidates = [
         ("minimum_sequence_length", points.sequence, limits.minimum_sequence_length, "the sequence is shorter", 1),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from planner.architecture.spec import ModelSpec
 from planner.catalog.offers import price_dates
 from planner.contract import EstimateRequest, MachineRequest, ModelReference
 from planner.errors import NotModelledError, PlanError
-from planner.evaluation import VERDICTS, Evaluation, evaluate, prepare, survey
+from planner.evaluation import VERDICTS, Evaluation, countable, evaluate, prepare, survey
 from planner.hardware import Machine, MachineError
 from planner.plan import Plan, Points, longest_sequence
 from planner.search.contract import Constraints, Refused, SearchAnswer, SearchPlan, SearchRequest
@@ -32,6 +33,7 @@ from planner.version import CATALOG_VERSION, ESTIMATOR_VERSION
 
 MILLION: Final = 1e6
 _NOTHING: Final = object()
+TOO_LARGE: Final = "sizes_too_large"
 MAXIMUM_REASONS: Final = 40
 _REFUSED_BY: Final = (PlanError, NotModelledError, MachineError, ConfigError)
 
@@ -133,12 +135,12 @@ def _look_up(document: Any, path: str, otherwise: Any) -> Any:
 
 def _refuse_without_tokens(request: SearchRequest) -> None:
     run, limits = request.base.run, request.constraints
-    if run.tokens is not None or run.examples is not None:
+    if run.tokens is not None or run.examples is not None or request.free.keys() & {"run.tokens", "run.examples"}:
         return
     for name in ("hours", "budget_usd"):
         if getattr(limits, name) is not None:
             raise SpaceError(
-                f"constraints.{name}", getattr(limits, name), "run.tokens, or run.examples, in the base",
+                f"constraints.{name}", getattr(limits, name), "run.tokens, or run.examples, in the base or free",
                 f"constraints.{name} needs to know how much is trained: give base.run.tokens",
             )  # fmt: skip
 
@@ -164,7 +166,9 @@ def _weigh_category(state: _State, category: Category, frame: Frame) -> None:
     except _REFUSED_BY as error:
         code = getattr(error, "code", "machine" if isinstance(error, MachineError) else "model")
         state.refuse(code, str(getattr(error, "field", "")), str(error), count)
-    except (UnknownModelType, ValidationError, OverflowError) as error:
+    except OverflowError:
+        state.refuse(TOO_LARGE, "model", "the model is beyond what 64-bit integers hold", count)
+    except (UnknownModelType, ValidationError) as error:
         state.refuse(type(error).__name__, "base", str(error).partition("\n")[0], count)
 
 
@@ -177,14 +181,12 @@ def _sold_by(machine: Machine, constraints: Constraints) -> bool:
 
 def _identity(plan: Plan) -> tuple[Any, ...]:
     """What of a plan its numbers depend on, besides its sizes: combinations that say the same are weighed once."""
-    machine = plan.machine
-    rank = None if not plan.rules.has_adapters else 0
+    machine = sha256(repr(replace(plan.machine, assumed={})).encode()).digest()
     return (
-        id(plan.spec), machine.device.id, machine.device_count, machine.host_usable_bytes, machine.usable_bytes,
-        machine.rent and (machine.rent.offer and machine.rent.offer.id, machine.rent.usd_per_hour),
-        plan.rules, plan.optimizer, plan.optimizer_impl, plan.optimizer_state_dtype, plan.master_weights,
+        id(plan.spec), machine, plan.rules, plan.optimizer, plan.optimizer_impl, plan.optimizer_state_dtype,
+        plan.master_weights, plan.optimizer_in_backward,
         plan.double_quant and plan.rules.scheme, plan.gradient_accumulation_steps, plan.data_parallel,
-        plan.zero_stage, plan.allocator, plan.attention, plan.given_tokens, plan.examples, rank,
+        plan.zero_stage, plan.allocator, plan.attention, plan.given_tokens, plan.examples,
     )  # fmt: skip
 
 
@@ -192,7 +194,13 @@ def _weigh_plan(state: _State, category: Category, plan: Plan) -> None:
     grid = _grid(state, plan)
     if not grid.batch.size:
         return
-    weighed = survey(plan, grid)
+    try:
+        weighed = survey(plan, grid)
+    except OverflowError:
+        grid = _countable(state, plan, grid)
+        if not grid.batch.size:
+            return
+        weighed = survey(plan, grid)
     state.evaluated += grid.batch.size
     measured = Measured.of(plan, grid, weighed)
     keeps = keeping(state.request.constraints, plan, grid, weighed, measured, state.refuse)
@@ -215,6 +223,16 @@ def _grid(state: _State, plan: Plan) -> Points:
         state.refuse("sequence_too_long", SEQUENCE, message, int(count - inside.sum()))
         axes = {path: axis[inside] for path, axis in axes.items()}
     return Points(axes[BATCH], axes[SEQUENCE], axes[RANK])
+
+
+def _countable(state: _State, plan: Plan, grid: Points) -> Points:
+    """The sizes that can be counted; each of the others is refused for what is the furthest above its smallest."""
+    counted = countable(plan, grid)
+    axes = {SEQUENCE: grid.sequence, BATCH: grid.batch, RANK: grid.rank}
+    furthest = np.argmax([axis[~counted] / axis.min() for axis in axes.values()], axis=0)
+    for position, path in enumerate(axes):
+        state.refuse(TOO_LARGE, path, "the plan needs more than 4 PiB", int(np.count_nonzero(furthest == position)))
+    return Points(grid.batch[counted], grid.sequence[counted], grid.rank[counted])
 
 
 def _gather(

@@ -121,6 +121,8 @@ def space_of(request: SearchRequest) -> Space:
         if path.partition(".")[0] not in ("model", "machine", "run"):
             raise SpaceError(field, path, "a path such as run.method", f"{field} is no field of a request")
         every = _every(path) if list(values) == ["*"] else list(values)
+        if path in SIZES:
+            _refuse_other_than_integers(field, every)
         distinct = [value for position, value in enumerate(every) if value not in every[:position]]
         for value in distinct:
             EstimateRequest.model_validate(merge_patch(base, patch_of({path: value})))
@@ -131,6 +133,12 @@ def space_of(request: SearchRequest) -> Space:
     space = Space(base, categories, sizes)
     _refuse_too_many(space)
     return space
+
+
+def _refuse_other_than_integers(field: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if type(value) is not int:
+            raise SpaceError(field, value, "whole numbers", f"{field} has {value!r}, which is no whole number")
 
 
 def _every(path: str) -> list[Any]:

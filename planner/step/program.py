@@ -110,7 +110,8 @@ class StepProgram:
         values = values_for(self.variables, batch, sequence, rank)
         products = [product_of(monomial, values) for monomial in self.monomials]
         if any(isinstance(product, np.ndarray) for product in products):
-            self._refuse_inexact(values)
+            if not np.all(self._exact(values)):
+                raise OverflowError("the sizes are beyond 4 PiB")
             table: NDArray[Any] = np.array(np.broadcast_arrays(*products), dtype=np.float64)
         else:
             table = np.array(products, dtype=self._exact_dtype(products))
@@ -123,12 +124,16 @@ class StepProgram:
         most = sum(map(mul, products, self.largest_coefficients))
         return np.float64 if most <= EXACT else np.int64 if most <= OVERFLOW else object
 
-    def _refuse_inexact(self, values: Mapping[str, Quantity]) -> None:
+    def exact_at(self, batch: Quantity, sequence: Quantity, rank: Quantity) -> NDArray[np.bool_]:
+        """Which of many plans `storage_bytes` takes: those that need up to 4 PiB."""
+        exact = self._exact(values_for(self.variables, batch, sequence, rank))
+        return np.broadcast_to(exact, np.broadcast(batch, sequence, rank).shape)
+
+    def _exact(self, values: Mapping[str, Quantity]) -> Any:
         """Several plans are calculated in float64, exactly as far as they are taken."""
         in_floats = {name: value * 1.0 for name, value in values.items()}
         products = [product_of(monomial, in_floats) for monomial in self.monomials]
-        if np.max(sum(map(mul, products, self.largest_coefficients))) > EXACT:
-            raise OverflowError("the sizes are beyond 4 PiB")
+        return sum(map(mul, products, self.largest_coefficients)) <= EXACT
 
     def instant_bytes(self, sizes: NDArray[Any]) -> NDArray[Any]:
         """Bytes alive at each instant: [I], or [I, N]."""

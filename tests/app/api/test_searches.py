@@ -51,6 +51,8 @@ def test_the_change_of_a_plan_makes_it_on_the_estimate_as_well(real_client: Test
         ({"free": {"run.bogus": [1]}}, "run.bogus"),
         ({"free": {"run.micro_batch_size": list(range(1, 513)), "run.sequence_length": list(range(1, 513)),
                    "run.lora.rank": list(range(1, 513))}}, "free"),
+        ({"free": {"run.sequence_length": [512, None]}}, "free.run.sequence_length"),
+        ({"free": {"run.micro_batch_size": [1, True]}}, "free.run.micro_batch_size"),
         ({"constraints": {"hours": -1}}, "constraints.hours"),
         ({"constraints": {"happiness": 1}}, "constraints.happiness"),
         ({"limit": 0}, "limit"),

@@ -170,6 +170,55 @@ def test_what_breaks_a_constraint_is_counted_under_its_name(constraints: dict[st
     assert "none keeps" in given.summary
 
 
+def test_plans_that_differ_in_the_machine_alone_are_different() -> None:
+    disks = found({"machine.disk_free_gib": [1, 1000]}, {"verdict": "any"})
+    assert (disks.evaluated, disks.repeated) == (2, 0)
+    figures = {"name": "ours", "memory_gib": 24, "memory_bandwidth_gb_s": 1000}
+    devices = found(
+        {"machine.device": [figures, figures | {"memory_bandwidth_gb_s": 500}, figures]}, {"verdict": "any"}
+    )
+    assert (devices.evaluated, devices.repeated) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("batches", "sequences", "field"),
+    [([1, 2**20], [512, 2**24], "run.micro_batch_size"), ([1024, 2048], [1, 2**24], "run.sequence_length")],
+)
+def test_only_sizes_that_are_too_large_are_refused(batches: list[int], sequences: list[int], field: str) -> None:
+    given = found({"run.micro_batch_size": batches, "run.sequence_length": sequences}, {"verdict": "any"})
+    assert {(each.code, each.field) for each in given.refused} == {("sizes_too_large", field)}
+    assert given.best["least_memory"].values == {
+        "run.micro_batch_size": batches[0],
+        "run.sequence_length": sequences[0],
+    }
+    assert given.space == 4 == given.evaluated + sum(each.count for each in given.refused)
+
+
+@pytest.mark.parametrize("path", ["run.micro_batch_size", "run.sequence_length", "run.lora.rank"])
+@pytest.mark.parametrize("value", [None, True, 1.5, "8", [], {}])
+def test_a_size_that_is_no_integer_is_refused_by_path_and_value(path: str, value: Any) -> None:
+    with pytest.raises(SpaceError) as refused:
+        found({path: [1, value]})
+    assert (refused.value.field, refused.value.value) == (f"free.{path}", value)
+
+
+@pytest.mark.parametrize("path", ["run.tokens", "run.examples"])
+@pytest.mark.parametrize("limit", ["hours", "budget_usd"])
+def test_how_much_is_trained_may_be_free_under_a_limit(path: str, limit: str) -> None:
+    machine = {"price_usd_per_hour": 1}
+    free: dict[str, list[Any]] = {"run.method": ["qlora"], path: [1_000, 10**13]}
+    given = found(free, {limit: 10}, machine=machine, run={"tokens": None})
+    assert [plan.values[path] for plan in given.plans] == [1_000]
+    assert [(each.code, each.count) for each in given.refused] == [(limit, 1)]
+
+
+def test_what_is_free_of_charge_keeps_every_budget_even_where_its_time_is_unknown() -> None:
+    figures = {"name": "ours", "memory_gib": 24, "memory_bandwidth_gb_s": 1000}
+    machine = {"device": figures, "price_usd_per_hour": 0}
+    given = found({"run.method": ["qlora"]}, {"budget_usd": 0, "verdict": "any"}, machine=machine)
+    assert [plan.tokens_per_second for plan in given.plans] == [None]
+
+
 def test_a_budget_needs_to_know_how_much_is_trained() -> None:
     with pytest.raises(SpaceError, match="tokens"):
         found({}, {"hours": 5}, run={"tokens": None})
