@@ -1,9 +1,8 @@
-"""Calibrations in the database: written once, by the end of a calibrating job, and read."""
+"""Calibrations in the database: written once, with the end of a calibrating job (app/db/jobs.py), and read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlmodel import col, select
@@ -29,14 +28,3 @@ class CalibrationRepository:
         with self._database.reading() as session:
             row = session.get(Calibration, calibration_id)
             return None if row is None else {**row.document, "id": row.id}
-
-
-def store_calibration(database: Database, document: Mapping[str, Any], *, created_at: datetime | None = None) -> None:
-    """Keep a calibration that was made without a job, under its own id."""
-    fields: dict[str, Any] = {} if created_at is None else {"created_at": created_at}
-    row = Calibration(
-        id=document["id"], device_class=document["device_class"], device_id=document["device_id"],
-        document=dict(document), **fields,
-    )  # fmt: skip
-    with database.writing() as session:
-        session.add(row)

@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.calibrations import CalibrationBook, belongs
-from app.db.calibrations import store_calibration
+from app.db import tables
 from app.db.opened import OpenedDatabase
 from app.main import create_app
 from app.settings import Settings
@@ -23,12 +24,24 @@ from tests.planner.throughput.calibrations import flat_calibration
 MINE = fingerprint_of(fake_machine())
 
 
-def store(settings: Settings, *calibrations: Calibration) -> None:
+def keep(settings: Settings, document: dict[str, Any], minute: int = 0) -> None:
+    """A row as the end of a calibrating job writes it."""
     database = OpenedDatabase(settings)
-    for number, calibration in enumerate(calibrations):
-        at = datetime(2026, 11, 24, 12, number, tzinfo=UTC)
-        store_calibration(database(), calibration.model_dump(mode="json"), created_at=at)
+    with database().writing() as session:
+        row = tables.Calibration(
+            id=document["id"],
+            device_class=document["device_class"],
+            device_id=document["device_id"],
+            document=document,
+            created_at=datetime(2026, 11, 24, 12, minute, tzinfo=UTC),
+        )
+        session.add(row)
     database.close()
+
+
+def store(settings: Settings, *calibrations: Calibration) -> None:
+    for minute, calibration in enumerate(calibrations):
+        keep(settings, calibration.model_dump(mode="json"), minute)
 
 
 def book(settings: Settings, fresh_seconds: float = 10.0) -> CalibrationBook:
@@ -73,7 +86,7 @@ def test_a_new_one_is_seen_after_a_while_without_waiting(settings: Settings) -> 
     store(settings, flat_calibration("old", MINE))
     opened = book(settings, fresh_seconds=0.0)
     assert [each.id for each in opened.newest()] == ["old"]
-    store_calibration(OpenedDatabase(settings)(), flat_calibration("new", MINE).model_dump(mode="json"))
+    keep(settings, flat_calibration("new", MINE).model_dump(mode="json"), minute=1)
     ends = time.monotonic() + 5
     while len(opened.newest()) == 1 and time.monotonic() < ends:
         time.sleep(0.01)
@@ -82,10 +95,7 @@ def test_a_new_one_is_seen_after_a_while_without_waiting(settings: Settings) -> 
 
 
 def test_a_document_that_we_cannot_read_is_passed_over(settings: Settings) -> None:
-    database = OpenedDatabase(settings)
-    later = {"id": "later", "device_class": "cpu/x", "device_id": "x", "schema_version": 9}
-    store_calibration(database(), later)
-    database.close()
+    keep(settings, {"id": "later", "device_class": "cpu/x", "device_id": "x", "schema_version": 9})
     opened = book(settings)
     assert opened.newest() == ()
     opened.close()
