@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.api.catalog import Cursor, Limit, Search
 from app.calibrations import CalibrationBook
 from app.problems import Problem
 from planner.hardware.calibration import Calibration
@@ -28,15 +29,30 @@ class CalibrationSummary(BaseModel):
 
 
 class CalibrationList(BaseModel):
-    """The newest calibrations, newest first."""
+    """A part of the newest calibrations, newest first."""
 
     items: list[CalibrationSummary]
+    next: str | None
 
 
 @router.get("/calibrations", summary="Calibrated devices")
-def list_calibrations(request: Request) -> CalibrationList:
-    """The newest calibrations. An answer names the one that its time rests on in `assumed`."""
-    return CalibrationList(items=[summary_of(calibration) for calibration in book_of(request).newest()])
+def list_calibrations(request: Request, q: Search = "", limit: Limit = 50, cursor: Cursor = None) -> CalibrationList:
+    """The newest hundred; older ones stay readable by id. `assumed` of an answer names the one it rests on."""
+    found = [each for each in book_of(request).newest() if _matches(each, q)]
+    ids = [each.id for each in found]
+    if cursor is not None and cursor not in ids:
+        raise Problem(
+            "invalid_request", "the list has no such place", field="cursor", value=cursor, accepted="`next` of a page"
+        )
+    start = 0 if cursor is None else ids.index(cursor)
+    end = start + limit
+    following = ids[end] if end < len(ids) else None
+    return CalibrationList(items=[summary_of(each) for each in found[start:end]], next=following)
+
+
+def _matches(calibration: Calibration, query: str) -> bool:
+    text = f"{calibration.id} {calibration.device} {calibration.device_id} {calibration.device_class}".lower()
+    return all(word in text for word in query.lower().split())
 
 
 @router.get("/calibrations/{calibration_id}", summary="One calibration with its curves")

@@ -55,7 +55,7 @@ ANSWERS: Final[Mapping[tuple[str, str], Any]] = {
     ("get", "/livez"): {"status": "ok"},
     ("get", "/readyz"): {"status": "ok"},
     ("get", "/metrics"): "# TYPE trainfit_jobs gauge\\n",
-    ("get", "/api/v1/calibrations"): {"items": []},
+    ("get", "/api/v1/calibrations"): {"items": [], "next": None},
     ("get", "/api/v1/workers"): {"items": [], "next": None},
     ("get", "/api/v1/software"): {"machines": [], "avoid": []},
 }

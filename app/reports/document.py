@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -20,16 +21,24 @@ MAXIMUM_NOTES: Final = 10_000
 LETTERS: Final = "ABCDEFGH"
 """What plans are called, in order."""
 
+_UNPRINTABLE: Final = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""All but the characters of XML 1.0 (production 2) that are no control characters."""
+
 _Document = TypeVar("_Document", bound=BaseModel)
 _From = TypeVar("_From")
 _To = TypeVar("_To")
+
+
+def printable(text: str) -> str:
+    """The text without what XML forbids or nobody can see: a title stands in pictures and in databases too."""
+    return _UNPRINTABLE.sub("", text)
 
 
 def _one_line(value: object) -> object:
     """A title stands in one line, whatever was pasted, and has no control characters."""
     if not isinstance(value, str):
         return value
-    return "".join(sign for sign in " ".join(value.split()) if sign >= " ")
+    return printable(" ".join(value.split()))
 
 
 def _lines(value: object) -> object:
@@ -37,7 +46,7 @@ def _lines(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(sign for sign in text if sign >= " " or sign in "\n\t").strip()
+    return printable(text).strip()
 
 
 Title = Annotated[str, BeforeValidator(_one_line), Field(max_length=MAXIMUM_TITLE, description="one line")]

@@ -25,6 +25,7 @@ from app.reports.document import (
     ReportRequest,
     ReportSummary,
     in_plan,
+    printable,
 )
 from planner.contract import Answer, EstimateRequest
 from planner.hardware import THIS_MACHINE, Machine
@@ -83,7 +84,7 @@ class Reports:
 
     def _summary(self, item: Answered) -> PlanSummary:
         model = item.plan.request.model.id or f"pasted {item.plan.config.get('model_type', 'model')}"
-        return summary_of(item.answer, _clean(model), _clean(self._device(item.plan.request, item.machine)))
+        return summary_of(item.answer, printable(model), printable(self._device(item.plan.request, item.machine)))
 
     def _device(self, request: EstimateRequest, machine: Machine) -> str:
         """The device's name; this machine's with what makes it this one."""
@@ -238,8 +239,8 @@ class Reports:
         """What was asked of a list."""
         from app.db.reports import Filter
 
-        chosen = {name: _clean(value) for name, value in facets.items() if value}
-        return Filter([_clean(word) for word in words.casefold().split()], chosen)
+        chosen = {name: printable(value) for name, value in facets.items() if value}
+        return Filter([printable(word) for word in words.casefold().split()], chosen)
 
     def _repository(self) -> ReportRepository:
         from app.db.reports import ReportRepository
@@ -263,11 +264,6 @@ def _looks_like_an_id(text: str) -> bool:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _clean(text: str) -> str:
-    """A name without control characters, which a database may refuse."""
-    return "".join(sign for sign in text if sign >= " ").encode("utf-8", "replace").decode()
 
 
 def _not_there(report_id: str) -> Problem:

@@ -151,7 +151,7 @@ def baseline_from(text: str, count: int) -> int:
     Raises:
         Problem: it is none of the plans.
     """
-    if not (text.isascii() and text.isdecimal() and int(text[:3]) < count):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) < count):
         raise Problem(
             "invalid_request",
             "the baseline is none of the plans",

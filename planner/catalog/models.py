@@ -62,8 +62,9 @@ class CatalogModel:
 
     @property
     def size(self) -> int:
-        """Parameters for ordering by size: counted where it was, else published, else 0."""
-        return self.meta_total or self.meta_proxy_total or self.published or 0
+        """Parameters for lists: counted where they were, without phantoms; else published, else 0."""
+        phantoms = sum(part.params for part in self.reconciliation if part.what.startswith("phantom"))
+        return (self.meta_total or self.meta_proxy_total or self.published or 0) + phantoms
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from planner.units import GB, GIB, KIB, MIB, TIB
+from planner.units import GIB, MIB, parse_size
 
 MAXIMUM_CHARACTERS: Final = 65_536
 _MAXIMUM_LINE: Final = 4_000
-_UNITS: Final = {"b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB, "gb": GB, "kb": 1000, "mb": 10**6}
-_SIZE: Final = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([KMGT]?i?B)"
+_SIZE: Final = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?((?:[KMGT]i?)?B|bytes)"
 
 
 class Unreadable(ValueError):
@@ -71,7 +70,7 @@ def read(text: str) -> Observation:
 
 
 def _bytes(number: str, unit: str) -> int:
-    return round(float(number) * _UNITS[unit.lower()])
+    return parse_size(f"{number} {unit}")
 
 
 def _first(pattern: re.Pattern[str], lines: Iterable[str]) -> int | None:
@@ -110,18 +109,32 @@ def _out_of_memory(lines: list[str], found: Observation) -> Observation:
     cached = _first(_CACHED, text)
     total = _first(_CAPACITY, text) or _first(_OLD_CAPACITY, text)
     free = _first(_FREE, text)
-    others = sum(_bytes(number, unit) for number, unit in _OTHER.findall(text[0])) or None
+    reserved = allocated + cached if allocated is not None and cached is not None else _first(_OLD_RESERVED, text)
+    process, others = _ours_and_others(text[0], reserved)
     return replace(
         found,
         sources=(*found.sources, "out-of-memory message"),
         tried=tried,
         allocated=allocated,
-        reserved=allocated + cached if allocated is not None and cached is not None else _first(_OLD_RESERVED, text),
-        process=_first(_OURS, text),
+        reserved=reserved,
+        process=process,
         device_total=total,
         device_used=None if total is None or free is None else total - free,
         others=others,
     )
+
+
+def _ours_and_others(text: str, reserved: int | None) -> tuple[int | None, int | None]:
+    """What this process holds, and what others do.
+
+    In a container the driver names processes by the host's numbers, so that PyTorch does not find its own and lists it
+    among the others: there the largest one that holds what PyTorch has reserved is the run itself.
+    """
+    others = sorted(_bytes(number, unit) for number, unit in _OTHER.findall(text))
+    process = _first(_OURS, [text])
+    if process is None and reserved is not None and others and others[-1] >= reserved:
+        process = others.pop()
+    return process, sum(others) or None
 
 
 # -- torch.cuda.memory_summary() --------------------------------------------------------------------------------------

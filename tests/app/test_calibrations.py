@@ -136,3 +136,16 @@ def test_pages_show_the_list_and_the_curves(calibrated: TestClient) -> None:
 
 def test_the_page_says_how_where_nothing_was_calibrated(client: TestClient) -> None:
     assert "No device was calibrated yet" in client.get("/calibrations").text
+
+
+def test_the_list_is_searched_and_paged(settings: Settings) -> None:
+    store(settings, *(flat_calibration(name, MINE) for name in ("one", "two", "three")))
+    with TestClient(create_app(settings, fake_plans(settings)), base_url="http://localhost:8000") as client:
+        first = client.get("/api/v1/calibrations", params={"limit": 2}).json()
+        assert [item["id"] for item in first["items"]] == ["three", "two"]
+        second = client.get("/api/v1/calibrations", params={"cursor": first["next"]}).json()
+        assert [item["id"] for item in second["items"]] == ["one"]
+        assert second["next"] is None
+        assert client.get("/api/v1/calibrations", params={"q": "two"}).json()["items"][0]["id"] == "two"
+        refused = client.get("/api/v1/calibrations", params={"cursor": "nowhere"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "cursor")

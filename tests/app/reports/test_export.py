@@ -12,11 +12,12 @@ from functools import partial
 
 import pytest
 import resvg_py
+from pydantic import TypeAdapter
 
 from app.assets import assets_directory
 from app.reports import export
 from app.reports.comparison import compare, summary_of
-from app.reports.document import PlanSummary, ReportDocument
+from app.reports.document import PlanSummary, ReportDocument, Title
 from tests.app.reports.test_comparison import answer, comparison, row
 
 FONTS = assets_directory("static") / "fonts"
@@ -45,6 +46,12 @@ def test_the_picture_is_xml_without_style_or_script_whatever_the_title() -> None
     root = ET.fromstring(svg)
     assert root.attrib["width"] == "1200"
     assert not re.search(r"style=|<style|<script|\son\w+=|href", svg)
+
+
+def test_a_title_loses_what_xml_forbids() -> None:
+    title = TypeAdapter(Title).validate_python("a\ufffe\x7f\x85\x00b\U0001f600")
+    assert title == "a b\U0001f600"  # U+0085 counts as the end of a line
+    ET.fromstring(export.to_svg(title, comparison(answer(), answer(method="full")), NOON))
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])

@@ -134,7 +134,7 @@ def test_an_address_that_is_not_canonical_leads_to_the_one_that_is(client: TestC
     assert client.get(answer.headers["location"], headers=HTML, follow_redirects=False).status_code == 200
 
 
-@pytest.mark.parametrize("baseline", ["3", "-1", "x", "²", "9" * 9999])
+@pytest.mark.parametrize("baseline", ["3", "-1", "x", "²", "9" * 9999, "0009", "00099"])
 def test_a_baseline_that_is_none_is_refused(client: TestClient, baseline: str) -> None:
     assert "the baseline is none of the plans" in page(client, f"{COMPARISON}&baseline={baseline}", 422)
 

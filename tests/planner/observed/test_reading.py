@@ -28,26 +28,26 @@ def test_of_a_summary_the_peaks_are_read() -> None:
 def test_an_error_names_what_was_there_and_what_was_tried() -> None:
     seen = read(f"Traceback (most recent call last):\n  ...\n{texts.OUT_OF_MEMORY}")
     assert seen.out_of_memory
-    assert (seen.allocated, seen.tried) == (round(20.11 * GIB), 2 * GIB)
-    assert seen.reserved == round(20.11 * GIB) + round(1.40 * GIB)
-    assert seen.process == round(21.98 * GIB)
-    assert (seen.device_total, seen.others) == (round(23.64 * GIB), 455 * MIB)
+    assert (seen.allocated, seen.tried) == (int(20.11 * GIB), 2 * GIB)
+    assert seen.reserved == int(20.11 * GIB) + int(1.40 * GIB)
+    assert seen.process == int(21.98 * GIB)
+    assert (seen.device_total, seen.others) == (int(23.64 * GIB), 455 * MIB)
 
 
 def test_older_releases_say_the_same_in_other_words() -> None:
     seen = read(texts.OLD_OUT_OF_MEMORY)
-    assert (seen.allocated, seen.reserved) == (round(14.75 * GIB), round(15.02 * GIB))
-    assert (seen.tried, seen.device_total) == (20 * MIB, round(15.90 * GIB))
+    assert (seen.allocated, seen.reserved) == (int(14.75 * GIB), int(15.02 * GIB))
+    assert (seen.tried, seen.device_total) == (20 * MIB, int(15.90 * GIB))
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (texts.AXOLOTL, {"allocated": round(14.21 * GIB), "reserved": round(15.3 * GIB), "seconds_per_step": 1.29}),
-        (texts.TORCHTITAN, {"reserved": round(47.21 * GIB), "tokens_per_second": 5762.0}),
+        (texts.TORCHTITAN, {"reserved": int(47.21 * GIB), "tokens_per_second": 5762.0}),
         (texts.TRAINER, {"seconds_per_step": 1 / 0.388}),
-        (texts.UNSLOTH, {"reserved": round(14.605 * GB)}),
-        (texts.LITGPT, {"allocated": round(21.30 * GB)}),
+        (texts.UNSLOTH, {"reserved": int(14.605 * GB)}),
+        (texts.LITGPT, {"allocated": int(21.30 * GB)}),
         (
             texts.TORCHTUNE,
             {"allocated": round(16.2 * GIB), "reserved": round(17.4 * GIB), "tokens_per_second": 3083.2},
@@ -88,3 +88,15 @@ def test_hostile_texts_take_no_time(piece: str) -> None:
         with contextlib.suppress(Unreadable):
             read(shaped)
         assert time.monotonic() - started < 0.5
+
+
+def test_in_a_container_the_run_itself_is_not_another_process() -> None:
+    """There PyTorch does not know its own number and lists itself as any other process."""
+    seen = read(
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+        "23.64 GiB of which 0 bytes is free. Process 1234 has 22.50 GiB memory in use. Process 99 has 455.00 MiB "
+        "memory in use. Of the allocated memory 20.11 GiB is allocated by PyTorch, and 1.40 GiB is reserved by PyTorch "
+        "but unallocated."
+    )
+    assert (seen.process, seen.others) == (int(22.5 * GIB), 455 * MIB)
+    assert seen.device_used == int(23.64 * GIB)

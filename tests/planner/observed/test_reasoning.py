@@ -85,7 +85,7 @@ def test_an_error_below_the_estimate_was_to_be_expected() -> None:
 
 def test_an_error_above_the_estimate_accuses_a_setting() -> None:
     found = explained(read(texts.OUT_OF_MEMORY))
-    assert found.measured_bytes == round(20.11 * GIB) + 2 * GIB
+    assert found.measured_bytes == int(20.11 * GIB) + 2 * GIB
     assert not found.findings[0].agrees
     assert found.suspects
 
