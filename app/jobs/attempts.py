@@ -18,7 +18,7 @@ from app.detect import detect
 from app.jobs.confine import reap_orphans
 from app.jobs.devices import device_names
 from app.jobs.judge import GiveBack, judge
-from app.jobs.launch import LOG_NAME, Events, Launch, Order, Outcome, run
+from app.jobs.launch import LOG_NAME, Events, Launch, Order, Outcome, run, storable
 from app.jobs.locks import device_locks
 from app.jobs.spec import JobResult, JobSpec
 
@@ -208,6 +208,6 @@ def _end_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - SHOWN_LOG_BYTES))
-            return file.read().decode(errors="replace").strip()
+            return storable(file.read().decode(errors="replace").strip())
     except OSError:
         return ""

@@ -32,6 +32,9 @@ TICK_SECONDS: Final = 0.1
 MEMORY_SECONDS: Final = 0.25
 FAMILY_SECONDS: Final = 2.0
 """How often to look for new processes below the job's: it means reading all of /proc."""
+HEAR_OUT_SECONDS: Final = 5.0
+"""How long to listen to what is left after the end; only what got away could still hold the pipe then."""
+HEAR_OUT_PAUSE_SECONDS: Final = 0.01
 MAXIMUM_LINE_BYTES: Final = 64 * 2**10
 MAXIMUM_LOG_BYTES: Final = 2**20
 MAXIMUM_RESULT_BYTES: Final = 8 * 2**20
@@ -124,15 +127,15 @@ class _Run:
             threading.Thread(target=self._listen, args=(process.stdout,), daemon=True),
             threading.Thread(target=self._keep_log, args=(process.stderr,), daemon=True),
         ]
+        take: Callable[[Events], object] = len  # after a fault nobody wants the rest, but whoever says it must not hang
         try:
             for listener in listeners:
                 listener.start()
             ended = self._watch(process)
+            take = self._guard
         finally:
             self._end(process)
-            for listener in listeners:
-                listener.join(timeout=5)
-        self._pass_on_the_rest()
+            self._hear_out(listeners, take)
         outcome = ended or self._after_its_own_end(process.returncode)
         return outcome.model_copy(update={"phase_seconds": self._phases.seconds()})
 
@@ -194,22 +197,31 @@ class _Run:
                 break
         return heard
 
-    def _pass_on_the_rest(self) -> None:
+    def _hear_out(self, listeners: Sequence[threading.Thread], take: Callable[[Events], object]) -> None:
+        """Pass on all that was said until the listeners come to its end; a full queue would hold them up."""
+        until = time.monotonic() + HEAR_OUT_SECONDS
+        while any(listener.is_alive() for listener in listeners) and time.monotonic() < until:
+            heard = self._heard()
+            if heard:
+                take(heard)
+            else:
+                time.sleep(HEAR_OUT_PAUSE_SECONDS)
         while heard := self._heard():
-            self._guard(heard)
+            take(heard)
 
     def _listen(self, stream: IO[bytes]) -> None:
         """Each line is an event; what is none is a line for the log."""
-        for line in iter(lambda: stream.readline(MAXIMUM_LINE_BYTES), b""):
-            event = _event_of(line)
-            if event is not None:
-                self._phases.note(event)
-                self._said.put(event)
+        with stream:
+            for line in iter(lambda: stream.readline(MAXIMUM_LINE_BYTES), b""):
+                event = _event_of(line)
+                if event is not None:
+                    self._phases.note(event)
+                    self._said.put(event)
 
     def _keep_log(self, stream: IO[bytes]) -> None:
         """What is said beside the protocol goes to a file, up to a size; its end is kept for the message."""
         written = 0
-        with open(self._launch.directory / LOG_NAME, "wb", buffering=0) as file:
+        with stream, open(self._launch.directory / LOG_NAME, "wb", buffering=0) as file:
             while part := os.read(stream.fileno(), 2**16):
                 self._tail = (self._tail + part)[-TAIL_BYTES:]
                 try:
@@ -225,7 +237,7 @@ class _Run:
         except (OSError, ValueError) as error:
             detail = f"its result cannot be read: {' '.join(str(error).split())[:200]}"
             return Outcome(kind="vanished", detail=detail, is_infrastructure=True)
-        return Outcome(kind="result", result=result.model_copy(update={"message": _storable(result.message)}))
+        return Outcome(kind="result", result=result.model_copy(update={"message": storable(result.message)}))
 
     def _without_result(self, status: int) -> Outcome:
         last_words = self._last_words()
@@ -286,14 +298,14 @@ def _event_of(line: bytes) -> dict[str, Any] | None:
         event = _EVENTS.validate_json(text).model_dump(mode="json")
     except ValidationError:
         event = {"event": "log", "message": _text_of(text[:500])}
-    return {name: _storable(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: storable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _text_of(said: bytes | bytearray) -> str:
-    return _storable(said.decode(errors="replace"))
+    return storable(said.decode(errors="replace"))
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """The text without NUL, which PostgreSQL's text cannot hold."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
