@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 
 from app.cli.console import Console
@@ -34,6 +34,36 @@ exit codes:
   1  it is tight, does not fit, or no software runs it there
   2  it is not modelled, or the question has an error
 """
+_SHOWN_CHARACTERS = 80
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """A parser that says which flag may have been meant."""
+
+    def understood(self, words: Sequence[str]) -> argparse.Namespace:
+        """The arguments, or argparse's exit with 2 where a word is unknown."""
+        found, unknown = self.parse_known_args(words)
+        if unknown:
+            flags = list(self._flags())
+            said = (word + (_meant(word.partition("=")[0], flags) if word.startswith("-") else "") for word in unknown)
+            self.error("unrecognized arguments: " + " ".join(said))
+        return found
+
+    def _flags(self) -> Iterator[str]:
+        """Its own flags and those of its actions, as `trainfit report list` has some."""
+        yield from self._option_string_actions
+        for action in self._actions:
+            if isinstance(action.choices, Mapping):
+                for inner in action.choices.values():  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                    if isinstance(inner, _CommandParser):
+                        yield from inner._flags()
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word[:_SHOWN_CHARACTERS], known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,12 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if not words or words[0] not in COMMANDS:
+        if words and not words[0].startswith("-"):
+            parser.error(f"there is no command {words[0][:_SHOWN_CHARACTERS]!r}{_meant(words[0], COMMANDS)}")
         parser.parse_args(words)
         parser.print_help()
         return 2
     name, *rest = words
     module = import_module(f"app.cli.{name}")
-    command_parser = argparse.ArgumentParser(
+    command_parser = _CommandParser(
         prog=f"trainfit {name}",
         usage=getattr(module, "USAGE", None),
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
@@ -55,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(command_parser)
     try:
-        return module.run(command_parser.parse_args(rest), Console.standard())
+        return module.run(command_parser.understood(rest), Console.standard())
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         _discard_output()
         return 141  # as for a program that SIGPIPE ends: no verdict was read

@@ -38,6 +38,26 @@ def test_an_unknown_command_exits_with_2(trainfit: Trainfit, capsys: pytest.Capt
     assert "verify" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("chek", "a/b"), "there is no command 'chek' (did you mean check?)"),
+        (("zzz",), "there is no command 'zzz'\n"),
+        (("check", "a/b", "--metod", "lora"), "unrecognized arguments: --metod (did you mean --method?) lora"),
+        (("check", "a/b", "--sequence-lenght=4k"), "--sequence-lenght=4k (did you mean --sequence-length?)"),
+        (("report", "list", "--limt", "3"), "--limt (did you mean --limit?)"),
+        (("devices", "--qqqqqq"), "unrecognized arguments: --qqqqqq\n"),
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest(
+    trainfit: Trainfit, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        trainfit(*words)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_models_are_found(trainfit: Trainfit) -> None:
     outcome = trainfit("models", "llama", "8b")
     assert outcome.code == 0
