@@ -72,33 +72,31 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     try:
         base = check.request_of(arguments, console)
         asked = parse_search(_document(arguments, base))
-        _refuse_without_tokens(arguments, base)
-        answer = answer_search(Plans(Settings()), asked)
     except Problem as problem:
         check.show_problem(problem, arguments.json, console)
+        return 2
+    try:
+        answer = answer_search(Plans(Settings()), asked)
+    except Problem as problem:
+        check.show_problem(_with_flags(problem), arguments.json, console)
         return 2
     console.write(answer.model_dump_json(indent=2) if arguments.json else "\n".join(_text(answer, console)))
     return 0 if answer.feasible else 1
 
 
-def _refuse_without_tokens(arguments: argparse.Namespace, base: EstimateRequest) -> None:
-    """The search refuses it in the API's words; here the flags are named.
-
-    Raises:
-        Problem: a limit of time or money without how much is trained.
-    """
-    if base.run.tokens is not None or base.run.examples is not None:
-        return
-    for name in ("hours", "budget_usd"):
-        if getattr(arguments, f"constraint.{name}") is not None:
-            asked = "--" + name.replace("_", "-")
-            raise Problem(
-                "invalid_search",
-                f"{asked} needs to know how much is trained: add --tokens N, or --examples N",
-                field=f"constraints.{name}",
-                value=getattr(arguments, f"constraint.{name}"),
-                accepted="--tokens or --examples beside it",
-            )
+def _with_flags(problem: Problem) -> Problem:
+    """A limit of time or money without how much is trained, in the words of the command line; others as they are."""
+    document = problem.document
+    if document.field not in ("constraints.hours", "constraints.budget_usd"):
+        return problem
+    asked = "--" + document.field.removeprefix("constraints.").replace("_", "-")
+    return Problem(
+        document.code,
+        f"{asked} needs to know how much is trained: add --tokens N, or --examples N",
+        field=document.field,
+        value=document.value,
+        accepted="--tokens or --examples, given or free",
+    )
 
 
 def _document(arguments: argparse.Namespace, base: EstimateRequest) -> dict[str, Any]:

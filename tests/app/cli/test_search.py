@@ -56,6 +56,11 @@ def test_errors_name_what_is_wrong(trainfit: Trainfit, words: tuple[str, ...], s
     assert said in found.error
 
 
+def test_free_tokens_are_enough_for_a_limit_of_time(trainfit: Trainfit) -> None:
+    free = ("--free", "method=qlora", "--free", "tokens=1000000,2000000")
+    assert trainfit("search", LLAMA, *CARD, *free, "--hours", "1000").code == 0
+
+
 def test_offers_are_listed_with_price_and_date(trainfit: Trainfit) -> None:
     found = trainfit("offers", "rtx", "4090")
     assert found.code == 0
