@@ -109,6 +109,7 @@ class Knob:
     minimum: float | None = None
     maximum: float | None = None
     exclusive: bool = False
+    exclusive_maximum: bool = False
 
     @property
     def name(self) -> str:
@@ -136,13 +137,10 @@ class Knob:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.type in ("integer", "number"):
-            return ("an integer" if self.type == "integer" else "a number") + self._bounds()
+            return ("an integer" if self.type == "integer" else "a number") + bounds(
+                self.minimum, self.maximum, above=self.exclusive, below=self.exclusive_maximum
+            )
         return {"flag": "true or false", "list": "all-linear, or a list of module names"}.get(self.type, "a text")
-
-    def _bounds(self) -> str:
-        above = "above" if self.exclusive else "from"
-        start = "" if self.minimum is None else f" {above} {self.minimum:g}"
-        return start + ("" if self.maximum is None else f" to {_plain(self.maximum)}")
 
     def parse(self, text: str) -> Any:
         """The value that a text means. What cannot be read stays text, so that the contract's check names the field."""
@@ -185,6 +183,16 @@ class Knob:
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             return str(int(value))
         return str(value)
+
+
+def bounds(minimum: float | None, maximum: float | None, *, above: bool, below: bool) -> str:
+    """Both ends of what a number may be, in words; `above` and `below` leave out the end itself."""
+    start = "" if minimum is None else f" {'above' if above else 'from'} {_plain(minimum)}"
+    if maximum is None:
+        return start
+    if below:
+        return f"{start} {'to ' if start else ''}below {_plain(maximum)}"
+    return start + (" to " if start and not above else " and up to " if start else " up to ") + _plain(maximum)
 
 
 def _plain(value: float) -> str:
@@ -238,7 +246,8 @@ def _knob(path: Path, variants: list[Mapping[str, Any]], default: Any) -> Knob:
     exclusive = "exclusiveMinimum" in variant
     minimum = variant.get("exclusiveMinimum", variant.get("minimum"))
     kind: KnobType = "text" if choices else types.get(variant.get("type", "string"), "text")
-    return Knob(path, kind, default, choices, minimum, variant.get("maximum"), exclusive)
+    maximum = variant.get("exclusiveMaximum", variant.get("maximum"))
+    return Knob(path, kind, default, choices, minimum, maximum, exclusive, "exclusiveMaximum" in variant)
 
 
 def flatten(request: EstimateRequest) -> dict[str, str]:

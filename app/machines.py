@@ -135,6 +135,16 @@ def offer_name(offer_id: str) -> str:
     return f"{rented.full_name}: {devices_of(rented)}" if rented.device_id else rented.full_name
 
 
+def count_of(request: MachineRequest) -> int:
+    """How many devices the machine of a request has: as many as its offer, while the catalogue holds that."""
+    if request.offer is None:
+        return request.device_count
+    try:
+        return offer(request.offer).device_count or request.device_count
+    except UnknownOffer:
+        return request.device_count
+
+
 def devices_of(rented: Offer) -> str:
     """The devices of an offer."""
     count = f"{rented.device_count} × " if (rented.device_count or 1) > 1 else ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -150,6 +152,30 @@ class _Static(StaticFiles):
         return response
 
 
+def _parameter_schemas(request: Request) -> dict[str, dict[str, Any]]:
+    """The JSON schemas of the parameters that the route of a request reads, by name."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if dependant is None:
+        return {}
+    fields = [*dependant.query_params, *dependant.path_params, *dependant.header_params]
+    return {field.alias: _schema_of(field.field_info) for field in fields}
+
+
+def _schema_of(parameter: FieldInfo) -> dict[str, Any]:
+    described: Any = Annotated[parameter.annotation, parameter]  # pyright: ignore
+    return TypeAdapter[Any](described).json_schema()
+
+
+def _method_problem(method: str, allowed: str) -> Problem:
+    return Problem(
+        "method_not_allowed",
+        f"{method} is not answered here; accepted: {allowed or 'another method'}",
+        field="method",
+        value=method,
+        accepted=allowed or None,
+    )
+
+
 def _answer_errors(application: FastAPI) -> None:
     """Every error, expected or not, is a problem with a code."""
 
@@ -157,14 +183,17 @@ def _answer_errors(application: FastAPI) -> None:
         return respond(request, error)
 
     async def parameters(request: Request, error: RequestValidationError) -> Response:
-        return respond(request, from_parameters(error.errors()))
+        return respond(request, from_parameters(error.errors(), _parameter_schemas(request)))
 
     async def http(request: Request, error: HTTPException) -> Response:
         code = _STATUS_CODES.get(error.status_code, "bad_request")
-        detail = (
-            f"there is nothing at {shorten(request.url.path)}" if error.detail == "Not Found" else str(error.detail)
-        )
-        response = respond(request, Problem(code, detail, status=error.status_code))
+        if code == "method_not_allowed":
+            found = _method_problem(request.method, (error.headers or {}).get("Allow", ""))
+        else:
+            known = error.detail == "Not Found"
+            detail = f"there is nothing at {shorten(request.url.path)}" if known else str(error.detail)
+            found = Problem(code, detail, status=error.status_code)
+        response = respond(request, found)
         response.headers.update(error.headers or {})
         return response
 

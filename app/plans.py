@@ -22,7 +22,7 @@ from planner.contract import Answer, EstimateRequest
 from planner.errors import NotModelledError, PlanError
 from planner.estimate import estimate, sha256_of, spec_of
 from planner.evaluation import prepare
-from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, resolve_machine
+from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, UnknownMachineOffer, resolve_machine
 from planner.heatmap import HeatMap, heat_map
 from planner.observed import Explanation, Unreadable, explain, read
 from planner.plan import Plan as PreparedPlan
@@ -189,7 +189,7 @@ class Plans:
         except UnknownDevice as error:
             raise _unknown_device(error) from error
         except MachineError as error:
-            raise Problem("invalid_request", str(error), field=error.field, accepted=str(error)) from error
+            raise _machine_problem(error) from error
 
     def machine(self, request: EstimateRequest) -> Machine:
         """The machine of a request, what the person knows better applied, with its newest calibration."""
@@ -275,6 +275,11 @@ def _unknown_device(error: UnknownDevice) -> Problem:
         value=error.device_id,
         accepted="a catalogue id, this-machine, or an object with the device's own figures",
     )
+
+
+def _machine_problem(error: MachineError) -> Problem:
+    code = "unknown_offer" if isinstance(error, UnknownMachineOffer) else "invalid_request"
+    return Problem(code, str(error), field=error.field, value=error.value, accepted=error.accepted, status=422)
 
 
 def _detect() -> Machine | None:

@@ -79,7 +79,7 @@ def parse_search(values: Any) -> SearchRequest:
     try:
         return SearchRequest.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error) from error
+        raise from_validation(error, SearchRequest) from error
 
 
 def path_of(name: str) -> str:

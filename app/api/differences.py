@@ -59,7 +59,7 @@ async def create_difference(request: Request) -> Response:
     try:
         asked = DifferenceRequest.model_validate(await read_json(request))
     except ValidationError as error:
-        raise from_validation(error) from error
+        raise from_validation(error, DifferenceRequest) from error
     plans: Plans = request.app.state.plans
     _, explanation = await run_in_threadpool(plans.explain, asked.request, asked.observed)
     return as_json(_DOCUMENT.dump_json(explanation).decode())

@@ -17,7 +17,7 @@ from app.api.body import parse_request, read_json
 from app.api.estimates import REQUEST_SCHEMA
 from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
 from app.jobs.spec import FINAL_STATES, FailureKind, JobKind, JobState
-from app.problems import Problem, from_parameters
+from app.problems import Problem, from_validation
 from app.responses import problem_response
 from planner.contract import EstimateRequest
 
@@ -186,7 +186,7 @@ def order_of(values: Any) -> Order:
     try:
         asked = JobRequest.model_validate(values)
     except ValidationError as error:
-        raise from_parameters(error.errors(include_url=False)) from error
+        raise from_validation(error, JobRequest) from error
     if asked.kind == "calibrate" and asked.request is not None:
         raise Problem("invalid_request", "a calibration takes no plan", field="request", accepted="nothing")
     if isinstance(asked.depth, int) and asked.depth < 1:

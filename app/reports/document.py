@@ -167,7 +167,7 @@ def _validated(kind: type[_Document], values: Any) -> _Document:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error) from error
+        raise from_validation(error, kind) from error
 
 
 def check_count(count: int, field: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from app.knobs import knobs
+from app.machines import count_of
 from app.reports.document import LETTERS
 from app.web import charts
 from app.web.numbers import gib, percent, plain, rate, words
@@ -84,7 +85,12 @@ def groups_of(answers: Sequence[Answer], baseline: int) -> list[Group]:
 def _measured(measures: Sequence[_Measure], answers: Sequence[Answer], baseline: int) -> list[Row]:
     """The measures that at least one answer has."""
     rows = [_row(measure, answers, baseline) for measure in measures]
-    return [row for row in rows if any(cell.value not in (None, 0, "") for cell in row.cells)]
+    return [row for row in rows if any(_says_something(cell.value, row.unit) for cell in row.cells)]
+
+
+def _says_something(value: Value, unit: Unit) -> bool:
+    """Whether a value is worth a row: no money is."""
+    return value not in (None, "") and (value != 0 or unit == "USD")
 
 
 def _row(measure: _Measure, answers: Sequence[Answer], baseline: int) -> Row:
@@ -123,8 +129,14 @@ def _difference(letter: str, cell: Cell, base: Cell, unit: Unit) -> Difference:
     if isinstance(cell.value, str) or isinstance(base.value, str) or cell.value is None or base.value is None:
         return Difference(letter, cell.text)
     by = cell.value - base.value
-    factor = f" ({_factor(cell.value / base.value)})" if unit in _BY_FACTOR and base.value > 0 else ""
-    return Difference(letter, f"{'+' if by > 0 else '−'}{text_of(abs(by), unit)}{factor}")
+    compares = unit in _BY_FACTOR and base.value > 0 and cell.value > 0
+    factor = f" ({_factor(cell.value / base.value)})" if compares else ""
+    return Difference(letter, f"{'+' if by > 0 else '−'}{_amount(abs(by), unit)}{factor}")
+
+
+def _amount(by: float, unit: Unit) -> str:
+    """How far apart two values are: of two shares in points, since a percentage would be of the share itself."""
+    return f"{by * 100:.1f} points" if unit == "share" else text_of(by, unit)
 
 
 _BY_FACTOR: Final = ("seconds", "tokens per second", "USD", "kWh")
@@ -149,7 +161,7 @@ _FORMATS: Final[Mapping[Unit, Callable[[float], str]]] = {
     "tokens per second": rate,
     "share": percent,
     "kWh": lambda value: f"{value:,.2f} kWh",
-    "USD": lambda value: f"${value:,.2f}",
+    "USD": lambda value: "free" if value == 0 else f"${value:,.2f}",
     "parameters": lambda value: format_count(round(value)),
     "text": str,
 }
@@ -268,8 +280,9 @@ def _knob_row(name: str, label: str, runs: Sequence[Mapping[str, tuple[Any, bool
 
 
 def _run_values(answer: Answer) -> dict[str, tuple[Any, bool]]:
-    """knob -> its value, and whether it was assumed."""
+    """knob -> its value, and whether it was assumed. An offer says how many devices there are."""
     given = dict(leaves(answer.request.model_dump(mode="json", include={"machine", "run"})))
+    given["machine.device_count"] = count_of(answer.request.machine)
     assumed = dict(leaves(answer.assumed))
     values: dict[str, tuple[Any, bool]] = {}
     for knob in knobs():

@@ -20,8 +20,8 @@ class UnknownOffer(LookupError):
 
     def __init__(self, offer_id: str) -> None:
         self.offer_id = offer_id
-        near = get_close_matches(offer_id[:128].casefold(), list(_by_id()), n=3, cutoff=0.5)
-        hint = f"; the nearest ids are {', '.join(near)}" if near else ""
+        self.suggestions = tuple(get_close_matches(offer_id[:128].casefold(), list(_by_id()), n=3, cutoff=0.5))
+        hint = f"; the nearest ids are {', '.join(self.suggestions)}" if self.suggestions else ""
         super().__init__(f"no offer {offer_id[:128]!r} in the catalogue{hint}")
 
 

@@ -13,7 +13,7 @@ from planner.hardware.devices import (
     named,
     nearest_ids,
 )
-from planner.hardware.errors import MachineError, UnknownDevice
+from planner.hardware.errors import MachineError, UnknownDevice, UnknownMachineOffer
 from planner.hardware.machine import (
     THIS_MACHINE,
     Machine,
@@ -48,6 +48,7 @@ __all__ = [
     "Supports",
     "SustainedRate",
     "UnknownDevice",
+    "UnknownMachineOffer",
     "all_devices",
     "bare_device",
     "cpu_device",

@@ -12,7 +12,7 @@ from planner.hardware.apple import DEFAULT_MACOS, working_set_bytes
 from planner.hardware.calibration import Calibration
 from planner.hardware.described import described_device
 from planner.hardware.devices import device
-from planner.hardware.errors import MachineError
+from planner.hardware.errors import MachineError, UnknownMachineOffer
 from planner.hardware.profile import DeviceProfile
 from planner.units import GIB, format_bytes, gib_to_bytes
 
@@ -119,7 +119,7 @@ def _offered(offer_id: str) -> Offer:
     try:
         found = offer(offer_id)
     except UnknownOffer as error:
-        raise MachineError("machine.offer", str(error)) from error
+        raise UnknownMachineOffer(offer_id, str(error), error.suggestions) from error
     if found.not_planned is not None:
         raise MachineError("machine.offer", f"no run can be planned on {found.full_name}: {found.not_planned}")
     return found
@@ -129,10 +129,20 @@ def _with_offer(request: MachineRequest, rented: Offer) -> MachineRequest:
     """The request with the offer's device, all of its devices, and its host's memory where none is given."""
     if request.device not in (THIS_MACHINE, rented.device_id):
         has = f"{rented.full_name} has {rented.device_id}, not {request.device}"
-        raise MachineError("machine.device", f"{has}; leave machine.device out, or machine.offer")
+        raise MachineError(
+            "machine.device",
+            f"{has}; leave machine.device out, or machine.offer",
+            value=request.device if isinstance(request.device, str) else request.device.name,
+            accepted=f"{rented.device_id}, or nothing",
+        )
     if request.device_count not in (1, rented.device_count):
         has = f"{rented.full_name} has {rented.device_count} devices, not {request.device_count}"
-        raise MachineError("machine.device_count", f"{has}; leave machine.device_count out")
+        raise MachineError(
+            "machine.device_count",
+            f"{has}; leave machine.device_count out",
+            value=request.device_count,
+            accepted=f"{rented.device_count}, or nothing",
+        )
     offered: dict[str, Any] = {"device": rented.device_id, "device_count": rented.device_count}
     if request.host_memory_gib is None:
         offered["host_memory_gib"] = rented.host_memory_gib
@@ -167,7 +177,9 @@ def _this_machine(request: MachineRequest, detected: Machine | None) -> Machine:
     if request.device_count > detected.device_count:
         raise MachineError(
             "machine.device_count",
-            f"this machine has {detected.device_count} x {detected.device.name}, not {request.device_count}",
+            f"this machine has {detected.device_count} x {detected.device.display_name}, not {request.device_count}",
+            value=request.device_count,
+            accepted="1" if detected.device_count == 1 else f"an integer from 1 to {detected.device_count}",
         )
     machine = replace(detected, device_count=request.device_count)
     if request.disk_free_gib is not None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from starlette.testclient import TestClient
 
 from app.problems import KINDS, Problem, from_validation, shorten
+from app.reports.document import MAXIMUM_PLANS, MINIMUM_PLANS, parse_report
 from planner.contract import EstimateRequest
 
 MODEL = {"model": {"id": "a/b"}}
@@ -55,6 +58,68 @@ def test_the_field_and_what_it_accepts_are_named(values: Any, field: str, accept
     assert not any(
         word in document.model_dump_json() for word in ("dictionary", "instance of", "Field required", "Input should")
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "accepted"),
+    [
+        ("searches", {"base": MODEL, "constraints": {"foo": 1}}, "constraints.foo", "one of verdict, hours"),
+        ("searches", {"base": MODEL, "free": {"run.method": []}}, "free.run.method", "a list of 1 to 512 values"),
+        ("searches", {"base": MODEL, "limit": 0}, "limit", "an integer from 1 to 100"),
+        ("searches", {"base": MODEL, "foo": 1}, "foo", "one of base, free, constraints, limit"),
+        ("searches", {"base": {**MODEL, "run": {"method": "x"}}}, "base.run.method", "one of full, lora"),
+        ("searches", {}, "base", "an estimate's body"),
+        ("searches", None, "body", "an object with base, free"),
+        ("jobs", {}, "kind", "measure or calibrate"),
+        ("jobs", {"kind": "measure", "deadline_seconds": 0}, "deadline_seconds", "a number above 0 and up to 3600"),
+        ("jobs", {"kind": "measure", "depth": "z"}, "depth", "an integer or auto"),
+        ("reports", {"requests": [], "foo": 1}, "foo", "one of title, notes, requests, baseline"),
+        (
+            "differences",
+            {"request": {**MODEL, "run": {"lora": 3}}, "observed": ""},
+            "request.run.lora",
+            "an object with rank",
+        ),
+        ("estimates", None, "body", "an estimate's body: an object with model, machine, run"),
+        ("estimates", {**MODEL, "run": {"lora": {"dropout": 3}}}, "run.lora.dropout", "a number from 0 to below 1"),
+    ],
+)
+def test_every_body_says_what_its_own_fields_take(
+    client: TestClient, path: str, body: Any, field: str, accepted: str
+) -> None:
+    answer = client.post(f"/api/v1/{path}", content=json.dumps(body), headers={"content-type": "application/json"})
+    document = answer.json()
+    assert (answer.status_code, document["code"], document["field"]) == (422, "invalid_request", field)
+    assert document["accepted"].startswith(accepted)
+    assert "None" not in document["detail"]
+
+
+def test_the_plans_of_a_report_are_counted_as_its_contract_has_it() -> None:
+    with pytest.raises(Problem) as caught:
+        parse_report({})
+    assert caught.value.document.accepted == f"{MINIMUM_PLANS} to {MAXIMUM_PLANS} plans"
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted"),
+    [("limit=0", "an integer from 1 to 200"), ("q=" + "a" * 300, "a text of at most 200 characters")],
+)
+def test_a_parameter_of_the_address_has_both_its_ends(client: TestClient, query: str, accepted: str) -> None:
+    assert client.get(f"/api/v1/devices?{query}").json()["accepted"] == accepted
+
+
+def test_a_method_that_is_not_answered_names_those_that_are(client: TestClient) -> None:
+    document = client.get("/api/v1/estimates").json()
+    assert (document["code"], document["value"], document["accepted"]) == ("method_not_allowed", "GET", "POST")
+
+
+def test_an_offer_that_nobody_knows_has_a_code_of_its_own(client: TestClient) -> None:
+    asked = {"model": {"id": "meta-llama/Llama-3.1-8B"}, "machine": {"offer": "kaggle-gpu-t4-x3"}}
+    answer = client.post("/api/v1/estimates", json=asked)
+    document = answer.json()
+    assert (answer.status_code, document["code"], document["field"]) == (422, "unknown_offer", "machine.offer")
+    assert document["value"] == "kaggle-gpu-t4-x3"
+    assert "kaggle-gpu-t4-x2" in document["accepted"]
 
 
 def test_a_union_is_reduced_to_the_branch_that_was_meant() -> None:

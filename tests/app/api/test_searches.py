@@ -45,7 +45,7 @@ def test_the_change_of_a_plan_makes_it_on_the_estimate_as_well(real_client: Test
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"free": {"run.method": []}}, "free"),
+        ({"free": {"run.method": []}}, "free.run.method"),
         ({"free": {"run.method": ["magic"]}}, "run.method"),
         ({"free": {"nowhere": [1]}}, "free.nowhere"),
         ({"free": {"run.bogus": [1]}}, "run.bogus"),

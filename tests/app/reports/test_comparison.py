@@ -6,7 +6,7 @@ import pytest
 
 from app.reports.comparison import Comparison, compare, summary_of
 from app.reports.rows import Row
-from planner.contract import Answer, Costs, EstimateRequest
+from planner.contract import Answer, Costs, EstimateRequest, MachineRequest
 from planner.hardware import resolve_machine
 from tests.app.fakes import fake_estimate
 
@@ -140,3 +140,27 @@ def test_plans_are_not_called_by_what_nobody_set() -> None:
     half = answer().model_copy(update={"assumed": {"run.weights_dtype": "float16"}})
     names = [plan.name for plan in comparison(answer(), half).plans]
     assert names == ["nvidia-rtx-4090-24gb", "nvidia-rtx-4090-24gb"]
+
+
+def test_an_offer_says_how_many_devices_there_are() -> None:
+    rented = answer()
+    machine = MachineRequest(offer="kaggle-gpu-t4-x2")
+    rented = rented.model_copy(update={"request": rented.request.model_copy(update={"machine": machine})})
+    cells = row(comparison(answer(), rented), "run.device_count").cells
+    assert [cell.text for cell in cells] == ["1", "2"]
+
+
+def test_what_costs_nothing_is_free() -> None:
+    free, paid = priced(answer(), 100.0, 0.0), priced(answer(), 100.0, 2.0)
+    assert [cell.text for cell in row(comparison(free, free), "cost").cells] == ["free", "free"]
+    cost = row(comparison(paid, free), "cost")
+    assert ([cell.text for cell in cost.cells], cost.differences[0].text) == (["$2.00", "free"], "−$2.00")
+
+
+def test_shares_differ_by_points() -> None:
+    base = answer()
+    assert base.throughput is not None
+    low, high = (
+        base.model_copy(update={"throughput": base.throughput.model_copy(update={"mfu": mfu})}) for mfu in (0.4, 0.455)
+    )
+    assert row(comparison(low, high), "mfu").differences[0].text == "+5.5 points"
