@@ -19,7 +19,8 @@ from planner.hardware import all_devices
 from planner.plan import FRAMEWORKS
 from planner.search.contract import SearchRequest
 
-MAXIMUM_CATEGORIES: Final = 4_096
+MAXIMUM_CATEGORIES: Final = 2_048
+"""So many, each with its share of the plans, are weighed in about 5 seconds on one core."""
 MAXIMUM_PLANS: Final = 50_000
 """So many of one category, none beaten by another, are weighed in under 5 seconds on one core."""
 BATCH, SEQUENCE, RANK = "run.micro_batch_size", "run.sequence_length", "run.lora.rank"
@@ -156,7 +157,8 @@ def _refuse_too_many(space: Space) -> None:
     if space.combinations > MAXIMUM_CATEGORIES:
         raise SpaceError(
             "free", space.combinations, f"at most {MAXIMUM_CATEGORIES:,} combinations",
-            f"the free fields have {space.combinations:,} combinations, more than {MAXIMUM_CATEGORIES:,}: free fewer",
+            f"the free fields have {space.combinations:,} combinations, "
+            f"more than {MAXIMUM_CATEGORIES:,} (up to 5 seconds): free fewer",
         )  # fmt: skip
     plans = space.combinations * space.points
     if plans > MAXIMUM_PLANS:
