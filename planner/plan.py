@@ -440,7 +440,7 @@ def _implementation(run: RunRequest, optimizer: str, device: DeviceProfile, fill
     if chosen == "fused" and not device.supports.fused_optimizer:
         raise PlanError(
             "contradicts_device", "run.optimizer_impl", chosen, "for_loop or foreach",
-            f"run.optimizer_impl `fused` does not run on {device.name}",
+            f"run.optimizer_impl `fused` does not run on {device.display_name}",
         )  # fmt: skip
     return chosen
 

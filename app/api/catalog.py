@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.problems import Problem
 from planner.catalog.models import CatalogModel, UnknownModel, find_models, model
@@ -41,6 +41,7 @@ class DeviceSummary(BaseModel):
 
     id: str
     name: str
+    display_name: str = Field(description="the name with its memory in GiB, as pages show it")
     vendor: str
     kind: str
     memory_bytes: int | None
@@ -96,6 +97,7 @@ def summarise_device(profile: DeviceProfile) -> DeviceSummary:
     return DeviceSummary(
         id=profile.id,
         name=profile.name,
+        display_name=profile.display_name,
         vendor=profile.vendor,
         kind=profile.kind,
         memory_bytes=total_bytes,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote
 
-from app.knobs import flatten, unflatten
-from app.problems import Problem
+from app.knobs import flatten, knobs_by_name, unflatten
+from app.problems import Problem, listed, shorten
 from planner.contract import SCHEMA_VERSION, EstimateRequest
 
 _MODEL_NAMES = ("model", "revision", "config")
@@ -40,14 +41,26 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Address:
     """What the pairs of a query string say.
 
     Raises:
-        Problem: another version than ours, or no model.
+        Problem: another version than ours, or a name that is none of a plan.
     """
     flat = {name: text for name, text in pairs if text.strip()}
     version = flat.pop("v", str(SCHEMA_VERSION))
     if version != str(SCHEMA_VERSION):
         raise Problem("invalid_request", "the address is of another version", field="v", value=version, accepted="1")
     model_id, revision, config_hash = (flat.pop(name, "").strip() or None for name in _MODEL_NAMES)
+    for name, text in flat.items():
+        _refuse_unknown(name, text)
     return Address(flat, model_id, revision, config_hash)
+
+
+def _refuse_unknown(name: str, text: str) -> None:
+    """A name that is no knob is refused with those that are spelled alike, of more than 60."""
+    known = knobs_by_name()
+    if name not in known:
+        near = get_close_matches(name[:64], (*_MODEL_NAMES, *known), n=3, cutoff=0.5)
+        accepted = listed(near) if near else "the names that the addresses of plans have, such as method"
+        detail = f"`{shorten(name)}` is nothing that a plan's address says; accepted: {accepted}"
+        raise Problem("invalid_request", detail, field=str(shorten(name)), value=text, accepted=accepted)
 
 
 def query(request: EstimateRequest, config_hash: str | None = None) -> str:

@@ -91,7 +91,7 @@ def compare_page(request: Request) -> Response:
     """The plans of the address side by side; with fewer than two, the form that adds some."""
     queries = request.query_params.getlist("plan")
     if len(queries) < MINIMUM_PLANS or "add" in request.query_params:
-        return _form_page(request, queries, form.Form(dict(request.query_params)), _asked_machines(request))
+        return _empty_or_basket(request, queries)
     try:
         answered, canonical = answered_plans(request, queries)
         baseline = baseline_of(request, 0, len(queries))
@@ -119,6 +119,29 @@ def compare_page(request: Request) -> Response:
         maximum_title=MAXIMUM_TITLE,
         maximum_notes=MAXIMUM_NOTES,
     )
+
+
+def _empty_or_basket(request: Request, queries: Sequence[str]) -> Response:
+    """The form with the plans that were brought along; one that names no model is refused, not carried."""
+    try:
+        for position, query in enumerate(queries):
+            in_plan(position, _check_named, query)
+    except Problem as problem:
+        filled = form.with_problem(dict(request.query_params), problem)
+        return _form_page(request, [], filled, [], problem.status)
+    return _form_page(request, queries, form.Form(dict(request.query_params)), _asked_machines(request))
+
+
+def _check_named(query: str) -> None:
+    asked = address.parse(parse_qsl(query))
+    if asked.model_id is None and asked.config_hash is None:
+        raise Problem(
+            "invalid_request",
+            "the address names no model",
+            field="model.id",
+            value=query,
+            accepted="the address of a plan, such as model=Qwen/Qwen2.5-7B&method=lora",
+        )
 
 
 def _links(queries: Sequence[str], baseline: int, *, only_differences: bool) -> Links:

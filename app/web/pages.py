@@ -205,7 +205,9 @@ def plan_at(request: Request, pairs: Iterable[tuple[str, str]]) -> tuple[Plan, s
 
 @router.get("/plan")
 def plan_page(request: Request) -> Response:
-    """The answer to the plan that the address holds."""
+    """The answer to the plan that the address holds; without one, the form."""
+    if not request.url.query:
+        return RedirectResponse("/", status_code=302)
     try:
         plan, result = _result(request)
     except Problem as problem:

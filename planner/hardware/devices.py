@@ -66,6 +66,7 @@ def nearest_ids(text: str, limit: int = 3) -> tuple[str, ...]:
 def find_devices(q: str = "", *, limit: int = 50, cursor: str | None = None) -> DevicePage:
     """Return the devices whose id, name, alias, vendor, kind or architecture hold every word of `q`.
 
+    Spaces and hyphens do not count (`rtx4090`), a Mac is an Apple, and a number alone is none of an architecture.
     Sorted by vendor, then newest first, then by name. `cursor` is the `next_cursor` of the page before.
 
     Raises:
@@ -77,7 +78,7 @@ def find_devices(q: str = "", *, limit: int = 50, cursor: str | None = None) -> 
         raise ValueError("cursor must be the `next` of an earlier page")
     start = int(cursor or 0)
     words = q.casefold().split()
-    found = [item for item in _sorted() if all(word in _search_text(item.id) for word in words)]
+    found = [item for item in _sorted() if all(_is_named(item.id, word) for word in words)]
     end = start + limit
     return DevicePage(tuple(found[start:end]), str(end) if end < len(found) else None)
 
@@ -144,10 +145,24 @@ def _sorted() -> Sequence[DeviceProfile]:
     return sorted(_by_id().values(), key=lambda item: (item.vendor, -(item.release_year or 0), item.name))
 
 
+_ALSO: Final[Mapping[str, str]] = {"apple": "mac macbook imac"}
+"""What people type for a kind of device that its names do not say."""
+_GAPS: Final = str.maketrans("", "", "- ")
+
+
+def _is_named(device_id: str, word: str) -> bool:
+    """Whether a word of a search is in what names a device."""
+    names, architecture = _search_texts(device_id)
+    joined = word.translate(_GAPS)
+    return any(joined in name for name in names) or (not joined.isdecimal() and joined in architecture)
+
+
 @cache
-def _search_text(device_id: str) -> str:
+def _search_texts(device_id: str) -> tuple[Sequence[str], str]:
+    """The names of a device and its architecture, case folded and without gaps."""
     item = _by_id()[device_id]
-    return " ".join((item.id, item.name, *item.aliases, item.vendor, item.kind, item.architecture)).casefold()
+    names = (item.id, item.name, *item.aliases, item.vendor, item.kind, *_ALSO.get(item.kind, "").split())
+    return [name.casefold().translate(_GAPS) for name in names], item.architecture.casefold().translate(_GAPS)
 
 
 def _profile_of(row: Row) -> DeviceProfile:

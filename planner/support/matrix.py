@@ -113,11 +113,11 @@ def _answered(component: str, feature: str, device: DeviceProfile, instead: str)
     """What the catalogue says of a feature on the device's architecture."""
     found = row_for(feature, device.architecture)
     if found is None:
-        note = f"no source says whether {feature} runs on {device.name}; not refused for that"
+        note = f"no source says whether {feature} runs on {device.display_name}; not refused for that"
         return SoftwareSupport(component=component, supported=True, since="", source="", note=note)
     answer = found.features[feature]
     if answer == "no":
-        note = f"{feature} does not run on {device.name}; use {instead} instead{_near(device)}"
+        note = f"{feature} does not run on {device.display_name}; use {instead} instead{_near(device)}"
         return _said(component, found, supported=False, note=note)
     return _said(component, found, supported=True, note="" if answer == "yes" else found.detail)
 
@@ -146,13 +146,17 @@ def _flash_attention(device: DeviceProfile) -> SoftwareSupport:
     if device.supports.flash_attention_2 or not known:
         return _answered("flash attention", "flash-attention 2", device, "sdpa")
     source = "; ".join(device.supports.sources)
-    note = f"the flash-attn package does not run on {device.name}; use sdpa instead"
+    note = f"the flash-attn package does not run on {device.display_name}; use sdpa instead"
     return SoftwareSupport(component="flash attention", supported=False, since="", source=source, note=note)
 
 
 def _fused_loss(device: DeviceProfile) -> SoftwareSupport:
     supported = runs_fused_loss(device)
-    note = "" if supported else f"the fused linear cross-entropy is a Triton kernel, which {device.name} does not run"
+    note = (
+        ""
+        if supported
+        else f"the fused linear cross-entropy is a Triton kernel, which {device.display_name} does not run"
+    )
     return _said("fused loss", row(_LIGER), supported=supported, note=note)
 
 
@@ -173,7 +177,7 @@ def _missing_dtype(device: DeviceProfile, dtype: str) -> SoftwareSupport:
         supported=False,
         since="",
         source="; ".join(device.supports.sources),
-        note=f"{device.name} has no {dtype} that training software uses; use {instead} instead",
+        note=f"{device.display_name} has no {dtype} that training software uses; use {instead} instead",
     )
 
 

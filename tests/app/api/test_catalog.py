@@ -69,3 +69,8 @@ def test_other_methods_are_problems(client: TestClient, method: str, address: st
 @pytest.mark.parametrize("address", ["/livez", "/readyz"])
 def test_health(client: TestClient, address: str) -> None:
     assert client.get(address).json() == {"status": "ok"}
+
+
+def test_a_device_is_also_called_as_pages_call_it(client: TestClient) -> None:
+    (found,) = client.get("/api/v1/devices?q=nvidia-rtx-4090-24gb").json()["items"]
+    assert found["display_name"].endswith("RTX 4090 24 GiB")

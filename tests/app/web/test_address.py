@@ -4,6 +4,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
+from starlette.testclient import TestClient
 
 from app.problems import Problem
 from app.web import address
@@ -49,3 +50,17 @@ def test_characters_that_mean_something_are_escaped() -> None:
     request = EstimateRequest.model_validate({"model": {"id": "a&b=c #é"}})
     query = address.query(request)
     assert parse_qsl(query)[1] == ("model", "a&b=c #é")
+
+
+def test_a_name_that_no_plan_has_is_refused_with_those_that_are_near() -> None:
+    with pytest.raises(Problem) as caught:
+        address.parse([("model", "a/b"), ("methd", "lora")])
+    assert (caught.value.document.field, caught.value.document.accepted) == ("methd", "method")
+    with pytest.raises(Problem) as caught:
+        address.parse([("model", "a/b"), ("foo", "bar")])
+    assert len(caught.value.document.accepted or "") < 80
+
+
+def test_without_a_plan_there_is_the_form(client: TestClient) -> None:
+    answer = client.get("/plan", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/")

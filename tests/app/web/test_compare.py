@@ -346,3 +346,10 @@ def test_a_long_list_goes_on(client: TestClient) -> None:
 def test_a_text_in_a_list_is_only_text(client: TestClient) -> None:
     save(client, title="<script>alert(1)</script>")
     assert "<script" not in page(client, "/reports?q=<script>&device=<b>")
+
+
+@pytest.mark.parametrize("query", ["x", "v%3D1", "method%3Dlora"])
+def test_a_plan_that_names_no_model_is_not_carried_along(client: TestClient, query: str) -> None:
+    text = page(client, f"/compare?plan={query}", 422)
+    assert "Plan A: " in visible(text)
+    assert "pasted model" not in text

@@ -233,7 +233,7 @@ def test_an_export_of_a_wrong_plan_is_a_problem(client: TestClient) -> None:
         ("/devices/nothing", 404),
         ("/models?cursor=x", 404),
         ("/devices?cursor=x", 404),
-        ("/plan", 422),
+        ("/plan?v=1", 422),
         ("/plan?v=9&model=a/b", 422),
         (f"/plan?v=1&config={'0' * 64}", 404),
         ("/plan?v=1&model=a/b&bogus=1", 422),

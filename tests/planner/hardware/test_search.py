@@ -124,3 +124,25 @@ def test_pages_cover_everything_once() -> None:
 def test_bad_pages_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         find_devices("", **arguments)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("rtx4090", {"nvidia-rtx-4090-24gb", "nvidia-rtx-4090-laptop-16gb"}),
+        ("9070xt", {"amd-rx-9070-xt-16gb"}),
+        ("RTX-4090 24gb", {"nvidia-rtx-4090-24gb"}),
+        ("macbook m4 max", {"apple-m4-max"}),
+    ],
+)
+def test_what_people_type_finds_the_device(typed: str, expected: set[str]) -> None:
+    assert set(ids(typed)) == expected
+
+
+def test_a_mac_is_an_apple() -> None:
+    assert ids("mac") == ids("macbook") == [item.id for item in find_devices("apple", limit=200).items]
+
+
+def test_a_number_alone_is_none_of_an_architecture() -> None:
+    assert ids("sm_89")
+    assert not set(ids("89")) & {item.id for item in all_devices() if item.architecture == "sm_89"}
