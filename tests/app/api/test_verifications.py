@@ -132,9 +132,11 @@ def ask(service: TestClient, config: dict[str, Any], **run: Any) -> Any:
 def test_a_small_llama_is_verified(service: TestClient) -> None:
     body = ask(service, CONFIG, sequence_length=128).json()
     assert body["evidence"]["tier"] == "verified"
-    assert {row["believed"] for row in body["evidence"]["differences"]} == {"estimate"}
-    peak = body["evidence"]["differences"][-1]
-    assert peak["term"] == "peak_allocated"
+    rows = {row["term"]: row for row in body["evidence"]["differences"]}
+    # What the allocator leaves unused is not in the step: there the replay may be believed.
+    replayed = {"fragmentation", "peak_reserved"}
+    assert {row["believed"] for term, row in rows.items() if term not in replayed} == {"estimate"}
+    peak = rows["peak_allocated"]
     assert abs(peak["difference_bytes"]) <= peak["trace_bytes"] / 100
     assert peak["estimate_bytes"] == body["memory"]["device"]["peak_allocated_bytes"]
 
