@@ -24,7 +24,8 @@ def values_of(knob: Knob) -> st.SearchStrategy[Any]:
         return st.integers(int(knob.minimum or 0), int(knob.maximum or 10))
     if knob.type == "number":
         lowest = (knob.minimum or 0.0) + (0.25 if knob.exclusive else 0.0)
-        return st.floats(lowest, min(knob.maximum or 0.75, 1e6), allow_nan=False)
+        highest = min(knob.maximum or 0.75, 1e6)
+        return st.floats(lowest, highest, allow_nan=False, exclude_max=knob.exclusive_maximum)
     if knob.type == "flag":
         return st.booleans()
     names = st.text("abcdefgh_.", min_size=1, max_size=8)
