@@ -21,8 +21,9 @@ from planner.hardware.calibration import NARROW, Calibration
 from planner.hardware.calibration import Phase as PhaseRates
 from planner.step.program import StepProgram
 from planner.step.rules import StepRules
-from planner.step.sizes import Monomial, Size, constant, product_of, values_for
+from planner.step.sizes import Monomial, Size, constant
 from planner.step.tape import NOTHING, Product, Work
+from planner.throughput.monomials import CompiledStep, monomial_values
 from planner.throughput.table import dtype_of, prepared_bytes, quantised_names
 
 Floats = NDArray[np.float64]
@@ -67,36 +68,14 @@ class StepRows:
     times: Floats
     groups: Floats
 
-    def monomial_values(self, batch: Any, sequence: Any, rank: Any) -> Floats:
-        """The value of each monomial for each plan, [monomials, plans]."""
-        values = values_for(self.variables, batch, sequence, rank)
-        products = [1.0 * product_of(monomial, values) for monomial in self.monomials]
-        several = any(isinstance(product, np.ndarray) for product in products)
-        return np.array(np.broadcast_arrays(*products) if several else products).reshape(len(products), -1)
-
-
-class _Compiled:
-    """A compiled step as a key of the cache: the same program is the same object (`compile_step` is cached)."""
-
-    __slots__ = ("program", "rules", "spec")
-
-    def __init__(self, program: StepProgram, rules: StepRules, spec: ModelSpec) -> None:
-        self.program, self.rules, self.spec = program, rules, spec
-
-    def __hash__(self) -> int:
-        return id(self.program)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Compiled) and self.program is other.program
-
 
 def step_rows(program: StepProgram, rules: StepRules, spec: ModelSpec) -> StepRows:
     """The rows of a compiled step."""
-    return _step_rows(_Compiled(program, rules, spec))
+    return _step_rows(CompiledStep(program, rules, spec))
 
 
 @lru_cache(maxsize=256)
-def _step_rows(compiled: _Compiled) -> StepRows:
+def _step_rows(compiled: CompiledStep) -> StepRows:
     counts: dict[Row, int] = {}
     for row, times in _rows(compiled.program, compiled.rules, compiled.spec):
         counts[row] = counts.get(row, 0) + times
@@ -219,7 +198,7 @@ def phase_parts(
     rows: StepRows, calibration: Calibration, batch: Any, sequence: Any, rank: Any
 ) -> dict[str, PhaseParts]:
     """What each phase is made of, before the factors of real steps."""
-    values = rows.monomial_values(batch, sequence, rank)
+    values = monomial_values(rows.monomials, rows.variables, batch, sequence, rank)
     flops, moved, made = rows.flops @ values, rows.bytes @ values, rows.made @ values
     smallest = np.minimum.reduce([rows.sides[0] @ values / rows.groups, rows.sides[1] @ values, rows.sides[2] @ values])
     seconds = np.empty_like(flops)

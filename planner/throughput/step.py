@@ -16,6 +16,7 @@ from planner.step.program import StepProgram
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, maximum
 from planner.throughput.calibrated import StepRows, optimizer_seconds, phase_parts, phase_seconds, step_rows
+from planner.throughput.monomials import monomial_values
 from planner.throughput.rates import Basis, Rates, UnknownRate, link_of, rates_of, reachable_flops
 from planner.throughput.table import CLASSES, Floats, WorkTable, work_table
 
@@ -208,10 +209,15 @@ class _Spent:
     phases: Mapping[str, Quantity]
 
 
+def _values(table: WorkTable, plans: _Plans) -> Floats:
+    """The table's monomials for each plan, [monomials, plans]."""
+    return monomial_values(table.monomials, table.variables, plans.batch, plans.sequence, plans.rank)
+
+
 def _by_roofline(table: WorkTable, rates: Rates, plans: _Plans) -> _Spent:
     """Every kernel takes the longer of its computing and its moving of bytes."""
     roofline, rows = _roofline(table, rates), len(table.kinds)
-    work = table.work @ table.monomial_values(plans.batch, plans.sequence, plans.rank)
+    work = table.work @ _values(table, plans)
     kernels = work[: 2 * rows] / roofline.rates
     computing, moving = kernels[:rows], kernels[rows:]
     seconds = table.times * (np.maximum(computing, moving) + roofline.launch_seconds) / rates.step_fraction
@@ -226,7 +232,7 @@ def _by_roofline(table: WorkTable, rates: Rates, plans: _Plans) -> _Spent:
 def _by_calibration(table: WorkTable, calibrated: Calibrated, rows: StepRows, plans: _Plans) -> _Spent:
     """Every operation by its curve (`planner.throughput.calibrated`)."""
     calibration = calibrated.calibration
-    totals = table.work[2 * len(table.kinds) :] @ table.monomial_values(plans.batch, plans.sequence, plans.rank)
+    totals = table.work[2 * len(table.kinds) :] @ _values(table, plans)
     parts = phase_parts(rows, calibration, plans.batch, plans.sequence, plans.rank)
     phases = {
         "forward": phase_seconds(parts["forward"], calibration.forward),

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from planner.architecture.spec import ModelSpec, layer_modules
 from planner.step.program import StepProgram
 from planner.step.rules import BYTES, StepRules
-from planner.step.sizes import Monomial, Size, constant, product_of, values_for
+from planner.step.sizes import Monomial, Size, constant
 from planner.step.tape import NOTHING, Work
+from planner.throughput.monomials import CompiledStep
 
 Floats = NDArray[np.float64]
 CLASSES = ("matmul", "attention", "elementwise", "loss", "recurrence")
@@ -59,36 +59,14 @@ class WorkTable:
     kinds: tuple[tuple[str, str], ...]
     dtypes: frozenset[str]
 
-    def monomial_values(self, batch: Any, sequence: Any, rank: Any) -> Floats:
-        """The value of each monomial for each plan, [monomials, plans], of ints or int64 [plans]."""
-        values = values_for(self.variables, batch, sequence, rank)
-        products = [1.0 * product_of(monomial, values) for monomial in self.monomials]
-        several = any(isinstance(product, np.ndarray) for product in products)
-        return np.array(np.broadcast_arrays(*products) if several else products).reshape(len(products), -1)
-
-
-class _Compiled:
-    """A compiled step as a key of the cache: the same program is the same object (`compile_step` is cached)."""
-
-    __slots__ = ("program", "rules", "spec")
-
-    def __init__(self, program: StepProgram, rules: StepRules, spec: ModelSpec) -> None:
-        self.program, self.rules, self.spec = program, rules, spec
-
-    def __hash__(self) -> int:
-        return id(self.program)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Compiled) and self.program is other.program
-
 
 def work_table(program: StepProgram, rules: StepRules, spec: ModelSpec) -> WorkTable:
     """The table of a compiled step."""
-    return _table(_Compiled(program, rules, spec))
+    return _table(CompiledStep(program, rules, spec))
 
 
 @lru_cache(maxsize=512)
-def _table(compiled: _Compiled) -> WorkTable:
+def _table(compiled: CompiledStep) -> WorkTable:
     program = compiled.program
     rows: Counter[Kernel] = Counter()
     for kernel, times in _kernels(program, compiled.rules, compiled.spec):
