@@ -11,7 +11,6 @@ from planner.plan import Plan
 from planner.throughput import StepTime, seconds_to_finish
 
 HOUR: Final = 3600.0
-JOULES_PER_KWH: Final = 3.6e6
 SETUP_HOURS: Final = 0.25
 """What each session spends before the first step: installing, downloading, loading the checkpoint. An assumption."""
 
