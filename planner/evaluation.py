@@ -20,7 +20,7 @@ from planner.memory.sharding import Sharding
 from planner.memory.tensors import base_modules, trained
 from planner.plan import Plan, Points, resolve
 from planner.step.blocks import NotModelled
-from planner.step.program import compile_run
+from planner.step.compiler import compile_run
 from planner.step.rules import StepRules
 from planner.step.sizes import Quantity, choose
 from planner.support import support_for, support_warnings, unsupported_reason

@@ -327,6 +327,15 @@ def reads_encoder(layer: Layer) -> bool:
     return any(isinstance(sublayer.mixer, Attention) and sublayer.mixer.cross for sublayer in layer.sublayers)
 
 
+def mixers(layer: Layer) -> Iterator[Mixer]:
+    """The layer's mixers in order, parallel branches one by one."""
+    for sublayer in layer.sublayers:
+        if isinstance(sublayer.mixer, Parallel):
+            yield from (branch.mixer for branch in sublayer.mixer.branches)
+        else:
+            yield sublayer.mixer
+
+
 def mixer_modules(mixer: Mixer) -> Iterator[Module]:
     """Every leaf module of a mixer, once, in field order."""
     for item in fields(mixer):

@@ -23,7 +23,7 @@ from planner.hardware.calibration import CalibratedRun, Calibration, Phase
 from planner.memory.processor import LARGEST_HEAP_BLOCK
 from planner.memory.tensors import trained
 from planner.plan import Plan
-from planner.step.program import compile_step
+from planner.step.compiler import compile_step
 from planner.throughput.calibrated import PhaseParts, optimizer_seconds, phase_parts, phase_seconds, step_rows
 
 STEPS: Final = 8

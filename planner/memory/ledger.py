@@ -25,7 +25,8 @@ from planner.memory.sharding import Communication, Sharding, communication
 from planner.memory.tensors import Tensors, adapters, base_modules, trained
 from planner.memory.weights import adapter_bytes, base_weight_bytes, quantization_state_bytes, sum_rounded
 from planner.plan import Plan, Points
-from planner.step.program import EVALUATION, StepInstant, StepProgram, compile_run, in_integers
+from planner.step.compiler import EVALUATION, compile_run
+from planner.step.program import StepInstant, StepProgram, in_integers
 from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Quantity, ceiling_division, choose, maximum
 from planner.units import MIB

@@ -107,6 +107,11 @@ class StepRules:
         """Whether low-rank adapters are trained."""
         return self.method in {"lora", "qlora", "dora"}
 
+    @property
+    def frees_gradients(self) -> bool:
+        """Whether backward leaves no gradient behind that was not there before."""
+        return self.accumulate or self.optimizer_in_backward
+
     def adapts(self, module: Module) -> bool:
         """Whether an adapter sits on this module: an nn.Linear that is targeted; never the output head by all-linear.
 

@@ -10,9 +10,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from planner.step.sizes import Monomial
-from planner.step.tape import Operation, StorageClass, Tape, Value
+from planner.step.tape import Operation, StorageClass, Tape, Term, Value
 
 Live = Counter[StorageClass]
+
+
+def times(live: Live, count: int) -> Live:
+    """The multiset `count` times."""
+    return Counter({kind: number * count for kind, number in live.items()}) if count else Counter()
+
+
+def grow(live: Live, part: Live, count: int) -> None:
+    """Add `count` times a part in place: thousands of runs must not copy what came before them."""
+    for kind, number in part.items():
+        live[kind] += number * count
+
+
+def renamed(live: Live, term: Term) -> Live:
+    """The same storages under another term of the ledger."""
+    return Counter({StorageClass(kind.what, kind.bytes, term): count for kind, count in live.items()})
 
 
 @dataclass(frozen=True, slots=True)

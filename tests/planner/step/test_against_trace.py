@@ -12,7 +12,7 @@ import pytest
 
 from planner.architecture.registry import read_config
 from planner.step.adapters import typical_targets, with_targets
-from planner.step.program import compile_step
+from planner.step.compiler import compile_step
 from planner.step.rules import StepRules
 from tests.planner.step.reduced import reduced_config, reduced_model
 

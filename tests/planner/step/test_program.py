@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from planner.architecture.registry import read_config
 from planner.step.adapters import with_targets
+from planner.step.compiler import compile_step
 from planner.step.player import NotModelled
-from planner.step.program import StepProgram, compile_step
+from planner.step.program import StepProgram
 from planner.step.rules import StepRules
 from tests.planner.step.reduced import reduced_config
 

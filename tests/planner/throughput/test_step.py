@@ -9,7 +9,7 @@ from planner.architecture.registry import read_config
 from planner.catalog.models import model
 from planner.hardware.devices import all_devices, device
 from planner.hardware.profile import DeviceProfile
-from planner.step.program import compile_step
+from planner.step.compiler import compile_step
 from planner.step.rules import StepRules
 from planner.throughput import StepTime, UnknownRate, bytes_sent, seconds_to_finish, step_time
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planner.architecture.registry import read_config
-from planner.step.program import compile_step
+from planner.step.compiler import compile_step
 from planner.step.rules import StepRules
 from planner.verify.settings import TraceSettings
 from planner.verify.trace import trace_step
