@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.step.sizes import Monomial
 from planner.step.tape import Operation, StorageClass, Tape, Term, Value
@@ -256,17 +260,29 @@ def total_size(live: Live) -> dict[Monomial, int]:
     return total
 
 
-def _covers(larger: dict[Monomial, int], smaller: dict[Monomial, int]) -> bool:
-    return all(larger.get(monomial, 0) >= coefficient for monomial, coefficient in smaller.items())
-
-
 def prune(instants: Iterable[Instant]) -> tuple[Instant, ...]:
     """Without the instants that another covers for every batch, sequence and rank: all coefficients at most its."""
-    kept: list[tuple[dict[Monomial, int], Instant]] = []
-    for instant in instants:
-        size = total_size(instant.live)
-        if any(_covers(other, size) for other, _ in kept):
-            continue
-        kept = [(other, old) for other, old in kept if not _covers(size, other)]
-        kept.append((size, instant))
-    return tuple(instant for _, instant in kept)
+    all_instants = tuple(instants)
+    sizes = _coefficients(all_instants)
+    kept = np.arange(0)
+    for start in range(0, len(all_instants), COMPARED_AT_ONCE):
+        kept = np.append(kept, np.arange(start, min(start + COMPARED_AT_ONCE, len(all_instants))))
+        kept = kept[_uncovered(sizes[kept])]
+    return tuple(all_instants[position] for position in kept.tolist())
+
+
+COMPARED_AT_ONCE: Final = 128
+
+
+def _coefficients(instants: tuple[Instant, ...]) -> NDArray[Any]:
+    """[instants, monomials] of what is alive, Python integers where 64 bits do not hold one."""
+    sizes = [total_size(instant.live) for instant in instants]
+    monomials = set[Monomial]().union(*sizes)
+    return np.array([[size.get(monomial, 0) for monomial in monomials] for size in sizes])
+
+
+def _uncovered(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows no other is nowhere below; of equal ones the first."""
+    covers = (rows[:, None] >= rows).all(axis=2)
+    earlier = np.triu(np.ones(covers.shape, dtype=np.bool_), 1)
+    return cast("NDArray[np.bool_]", ~(covers & (earlier | ~covers.T)).any(axis=0))

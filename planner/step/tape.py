@@ -15,7 +15,7 @@ library's own files (torch 2.13):
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from planner.step.sizes import Size, constant, values_for
 
@@ -27,8 +27,7 @@ OperationClass = Literal["matmul", "attention", "elementwise", "loss", "recurren
 NOTHING = constant(0)
 
 
-@dataclass(frozen=True, slots=True)
-class StorageClass:
+class StorageClass(NamedTuple):
     """A kind of storage: how large one is, what it is, and the ledger term that it belongs to."""
 
     what: str
