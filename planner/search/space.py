@@ -11,10 +11,10 @@ from typing import Any, Final, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from planner import contract
 from planner.advice import joined, merge_patch
 from planner.catalog.offers import planned_offers
 from planner.contract import EstimateRequest
+from planner.contract import request as allowed
 from planner.hardware import all_devices
 from planner.plan import FRAMEWORKS
 from planner.search.contract import SearchRequest
@@ -28,13 +28,13 @@ SIZES: Final = (BATCH, SEQUENCE, RANK)
 """The paths that are searched as arrays; every other path is a category."""
 
 _EVERY: Final[Mapping[str, tuple[Any, ...]]] = {
-    "run.method": get_args(contract.Method),
-    "run.optimizer": get_args(contract.Optimizer),
-    "run.optimizer_impl": get_args(contract.OptimizerImplementation),
+    "run.method": get_args(allowed.Method),
+    "run.optimizer": get_args(allowed.Optimizer),
+    "run.optimizer_impl": get_args(allowed.OptimizerImplementation),
     "run.activation_checkpointing": ("none", "full", "selective_op", "selective_attention"),
-    "run.attention": get_args(contract.AttentionKernel),
-    "run.loss": get_args(contract.Loss),
-    "run.allocator": get_args(contract.Allocator),
+    "run.attention": get_args(allowed.AttentionKernel),
+    "run.loss": get_args(allowed.Loss),
+    "run.allocator": get_args(allowed.Allocator),
     "run.quantization.scheme": ("nf4", "int8"),
     "run.parallelism.zero_stage": (0, 1, 2, 3),
     "run.framework": FRAMEWORKS,
