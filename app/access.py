@@ -36,6 +36,15 @@ def require_token(request: Request, shown: str | None = None) -> None:
         )
 
 
+def may_start_jobs(request: Request) -> bool:
+    """Whether the one who asks may, by what the request itself shows."""
+    try:
+        require_token(request)
+    except Problem:
+        return False
+    return True
+
+
 def _bearer(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.casefold() == "bearer" else ""

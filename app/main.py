@@ -38,6 +38,7 @@ from app.calibrations import CalibrationBook
 from app.db.errors import DatabaseUnavailable
 from app.db.opened import OpenedDatabase
 from app.guard import Guard, is_loopback
+from app.jobs.handed_over import HandedOver
 from app.jobs.service import JobService
 from app.pace import all_paces
 from app.plans import Plans
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.database = OpenedDatabase(settings)
     application.state.plans = plans or Plans(settings, calibrations=CalibrationBook(application.state.database))
     application.state.jobs = JobService(application.state.plans, application.state.database)
+    application.state.handed_over = HandedOver(application.state.jobs, application.state.plans.verification_limits())
     application.state.settings = settings
     application.state.configs = ConfigStore(settings.data_dir / "configs")
     application.state.paces = {} if is_loopback(settings.host) else all_paces()

@@ -16,6 +16,7 @@ from app.db.opened import OpenedDatabase
 from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
 from app.problems import Problem, from_validation
+from app.remote_code import with_code_warning
 from planner.architecture.config import ConfigError, UnknownModelType
 from planner.catalog.models import UnknownModel, model, nearest_models
 from planner.contract import Answer, EstimateRequest
@@ -30,15 +31,11 @@ from planner.rental import Rental, rentals
 from planner.units import gib_to_bytes
 
 if TYPE_CHECKING:
-    from app.jobs.verifier import Ticket, Verifier
+    from app.jobs.verifier import Limits, Question, Ticket, Verifier
     from app.settings import Settings
 
 OFFERS_SHOWN = 5
 FREE_OFFERS_SHOWN = 3
-_AUTO_MAP_WARNING = (
-    "The config.json names code of its own (`auto_map`). It was not loaded or executed; the estimate follows the "
-    "known architecture of its model_type."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +91,38 @@ class Plans:
         Raises:
             Problem: the request cannot be answered, or its verification ended badly.
         """
-        from app.jobs.verifier import Busy, Question, WorkFailed
+        found = self.to_verify(request, advice=advice)
+        return found if isinstance(found, Answer) else self.answered(found, ticket)
+
+    def to_verify(self, request: EstimateRequest, *, advice: bool = True) -> Question | Answer:
+        """What a process is to be asked; the estimate where it has no numbers that could be verified.
+
+        Raises:
+            Problem: the request cannot be answered.
+        """
+        from app.jobs.verifier import Question
 
         plan = self.plan(request)
         estimated = self.evaluate(plan, advice=False)  # what is wrong is refused before a process is asked
         if estimated.memory is None:
             return estimated
-        question = Question(plan.request, plan.config, self.machine(plan.request), advice)
+        return Question(plan.request, plan.config, self.machine(plan.request), advice)
+
+    def answered(self, question: Question, ticket: Ticket | None = None) -> Answer:
+        """The verified answer to a question; blocks until it is there.
+
+        Raises:
+            Problem: its verification ended badly.
+        """
+        from app.jobs.verifier import Busy, WorkFailed
+
         try:
-            answer = self._verifying().verify(question, ticket)
+            return self._verifying().verify(question, ticket)
         except Busy as error:
             raise Problem("too_many_requests", "too many verifications wait already; ask again in a minute") from error
         except WorkFailed as error:
             text = f"the verification {_FAILURES[error.kind]}: {error}. The estimate stands without it."
             raise Problem("verification_failed", text, value=error.kind) from error
-        return _with_code_warning(answer, plan.config)
 
     def explain(self, request: EstimateRequest, observed: str) -> tuple[Plan, Explanation]:
         """Why a run that was measured differs from the estimate, by the text that a tool printed.
@@ -135,16 +149,19 @@ class Plans:
         self.calibrations.close()
 
     def _verifying(self) -> Verifier:
-        from app.jobs.verifier import Limits, Verifier
+        from app.jobs.verifier import Verifier
 
         with self._verifier_lock:
             if self._verifier is None:
-                limits = Limits(
-                    memory_bytes=gib_to_bytes(self._settings.verification_memory_gib),
-                    deadline_seconds=self._settings.verification_seconds,
-                )
-                self._verifier = Verifier(limits)
+                self._verifier = Verifier(self.verification_limits())
             return self._verifier
+
+    def verification_limits(self) -> Limits:
+        """What one verification may take beyond the libraries."""
+        from app.jobs.verifier import Limits
+
+        settings = self._settings
+        return Limits(gib_to_bytes(settings.verification_memory_gib), settings.verification_seconds)
 
     def is_at_hand(self, request: EstimateRequest) -> bool:
         """Whether the model needs neither disk nor network, so that answering does not wait."""
@@ -227,7 +244,7 @@ class Plans:
             ) from error
         except ValidationError as error:
             raise from_validation(error) from error
-        return _with_code_warning(answer, plan.config)
+        return with_code_warning(answer, plan.config)
 
 
 _TEXTS = "the output of nvidia-smi or torch.cuda.memory_summary(), an OutOfMemoryError's message, a trainer's log lines"
@@ -238,12 +255,6 @@ _FAILURES: Mapping[str, str] = {
     "cancelled": "was cancelled",
     "unavailable": "could not be started",
 }
-
-
-def _with_code_warning(answer: Answer, config: Mapping[str, Any]) -> Answer:
-    if "auto_map" not in config:
-        return answer
-    return answer.model_copy(update={"warnings": [*answer.warnings, _AUTO_MAP_WARNING]})
 
 
 def _refuse_infinite(config: Mapping[str, Any]) -> None:

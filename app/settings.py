@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     )
     hub_timeout_seconds: float = Field(default=5.0, gt=0, description="how long to wait for the Hub")
     verification_seconds: float = Field(default=60.0, gt=0, le=3600, description="how long one verification may take")
+    verification_patience_seconds: float = Field(
+        default=10.0, ge=0, le=3600, description="how long a call waits for a verification before it becomes a job"
+    )
     verification_memory_gib: float = Field(
         default=2.0, gt=0, le=1024, description="memory that one verification may take beyond the libraries"
     )

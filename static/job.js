@@ -8,7 +8,8 @@ const WORDS = {
 };
 const PHASES = {
   import: "loads the libraries", build: "builds the model", warm_up: "warms up", measure: "measures steps",
-  calibrate: "measures rates", fit: "fits the curves", write: "writes the result",
+  calibrate: "measures rates", fit: "fits the curves", trace: "traces the step", compare: "compares term by term",
+  write: "writes the result",
 };
 const FINAL = ["succeeded", "failed", "cancelled", "timed_out", "lost"];
 const seconds = Array.from(byId("steps").rows, (row) => Number(row.dataset.seconds));

@@ -46,6 +46,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "method": "qlora",
     "verdict": "fits",
     "tier": "estimate",
+    "Prefer": "wait=2",
     "Idempotency-Key": "nightly-2026-11-24",
     "authorization": "Bearer the-edit-token",
 }

@@ -37,7 +37,9 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: JobKind = Field(description="measure: run a plan for some steps; calibrate: measure a device's rates")
+    kind: Literal["measure", "calibrate"] = Field(
+        description="measure: run a plan for some steps; calibrate: measure a device's rates"
+    )
     request: Any = Field(default=None, description="the plan to measure")
     steps: int = Field(default=10, ge=1, le=1000, description="most steps to measure")
     depth: int | Literal["auto"] | None = Field(
@@ -72,7 +74,9 @@ class JobDocument(JobSummary):
     """A job as it is now."""
 
     request: EstimateRequest | None
-    result: dict[str, Any] | None = Field(description="measurement or calibration, and the software that ran")
+    result: dict[str, Any] | None = Field(
+        description="measurement, calibration or verification, and the software that ran"
+    )
 
 
 class JobPage(BaseModel):
@@ -170,9 +174,13 @@ async def create_job(request: Request) -> Response:
     require_token(request)
     order = order_of(await read_json(request))
     job, _ = await run_in_threadpool(jobs_of(request).submit, order, _idempotency_key(request))
-    text = document_of(job).model_dump_json()
+    return accepted(job)
+
+
+def accepted(job: Job) -> Response:
+    """202: the job, and where to look for it."""
     headers = {"location": f"{LOCATION}/{job.id}"}
-    return Response(text, status_code=202, media_type="application/json", headers=headers)
+    return Response(document_of(job).model_dump_json(), status_code=202, media_type="application/json", headers=headers)
 
 
 def order_of(values: Any) -> Order:

@@ -121,6 +121,13 @@ class JobStore:
         with self._database.reading() as session:
             return _by_key(session, key, request_sha256)
 
+    def alike(self, kind: str, request_sha256: str) -> Job | None:
+        """The newest job that was asked the same and did not end badly."""
+        query = select(Job).where(Job.kind == kind, Job.request_sha256 == request_sha256)
+        query = query.where(col(Job.state).in_((*WAITING, *RUNNING, "succeeded"))).order_by(col(Job.id).desc())
+        with self._database.reading() as session:
+            return session.exec(query.limit(1)).first()
+
     def get(self, job_id: str) -> Job:
         """One job.
 

@@ -49,7 +49,7 @@ class Job(SQLModel, table=True):
     """
 
     id: str = Field(primary_key=True, description="UUID version 7: sorts by time")
-    kind: str = Field(index=True, description="measure or calibrate")
+    kind: str = Field(index=True, description="measure, calibrate or verify")
     state: str = Field(index=True)
     phase: str | None = Field(default=None, description="what a running job does: build, warm_up, measure, ...")
     failure_kind: str | None = None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planner.contract import EstimateRequest
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Rises when a worker of the version before could not run a job of this one. A worker takes its own protocol only."""
 
 MAXIMUM_DEVICES: Final = 64
@@ -21,13 +21,15 @@ MAXIMUM_DEVICES: Final = 64
 
 RESULT_NAME: Final = "result.json"
 
-JobKind = Literal["measure", "calibrate"]
+JobKind = Literal["measure", "calibrate", "verify"]
 JobState = Literal[
     "queued", "waiting_for_hardware", "starting", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"
 ]
 FailureKind = Literal["oom_device", "oom_host", "device_error", "model_unavailable", "invalid_spec", "infrastructure"]
 """Of these only `infrastructure` is tried again. In a measuring job both `oom` kinds are results, not faults."""
-Phase = Literal["import", "build", "warm_up", "measure", "calibrate", "fit", "write"]
+Phase = Literal[
+    "import", "build", "warm_up", "measure", "calibrate", "fit", "trace", "compare", "write"
+]  # fmt: skip
 
 FINAL_STATES: Final = frozenset({"succeeded", "failed", "cancelled", "timed_out", "lost"})
 
@@ -41,7 +43,9 @@ class JobSpec(_Document):
 
     schema_version: Literal[1] = 1
     kind: JobKind
-    request: EstimateRequest | None = Field(default=None, description="the plan to measure; none to calibrate")
+    request: EstimateRequest | None = Field(
+        default=None, description="the plan to measure or to verify; none to calibrate"
+    )
     config: dict[str, Any] | None = Field(default=None, description="the model's config.json, looked up on submission")
     machine: dict[str, Any] | None = Field(
         default=None, description="the machine that the prediction is of, as JSON; none: the one that runs the job"
@@ -55,6 +59,7 @@ class JobSpec(_Document):
     deadline_seconds: float = Field(default=600, gt=0, le=86400)
     memory_cap_bytes: int | None = Field(default=None, gt=0, description="of the whole process; none: no cap")
     seed: int = 0
+    advice: bool = Field(default=True, description="of a verify job: whether its answer holds advice")
 
 
 class PhaseEvent(_Document):
@@ -101,4 +106,5 @@ class JobResult(_Document):
     calibration: dict[str, Any] | None = Field(
         default=None, description="of a calibrate job: planner.calibration's document"
     )
+    verification: dict[str, Any] | None = Field(default=None, description="of a verify job: the verified answer")
     stack: dict[str, Any] = Field(default_factory=dict, description="versions of what ran, device, driver, date")

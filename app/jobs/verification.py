@@ -1,4 +1,4 @@
-"""The work of a verifying child. Only the fork server's process imports this: it loads torch and transformers."""
+"""The work of a verification. Only processes that verify import this: it loads torch and transformers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any, Final, cast
 
 from pydantic import TypeAdapter
 
+from app.remote_code import with_code_warning
 from planner.contract import EstimateRequest
 from planner.hardware import Machine, resolve_machine
-from planner.verify.verification import verify
+from planner.verify.verification import Tell, tell_nobody, verify
 
 _MACHINES: Final = TypeAdapter(Machine)
 _WARM_UP: Final[dict[str, Any]] = {
@@ -30,7 +31,7 @@ def prepare() -> None:
     verify(request, config=_WARM_UP, machine=resolve_machine(request.machine), advice=False)
 
 
-def work(payload: Any) -> Any:
+def work(payload: Any, tell: Tell = tell_nobody) -> Any:
     """The verified answer to a request, as JSON text."""
     given = cast("dict[str, Any]", payload)
     answer = verify(
@@ -38,5 +39,6 @@ def work(payload: Any) -> Any:
         config=given["config"],
         machine=_MACHINES.validate_python(given["machine"]),
         advice=given["advice"],
+        tell=tell,
     )
-    return answer.model_dump_json()
+    return with_code_warning(answer, given["config"]).model_dump_json()

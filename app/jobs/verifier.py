@@ -51,6 +51,11 @@ class Question:
             "advice": self.advice,
         }
 
+    def sha256(self) -> str:
+        """What the answer depends on: the question and the versions of what answers it."""
+        parts = [ESTIMATOR_VERSION, CATALOG_VERSION, self.payload()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
 
 class Verifier:
     """Asks the fork server, remembers what it said."""
@@ -70,8 +75,7 @@ class Verifier:
             Busy: too many wait already.
             WorkFailed: the child ended without an answer.
         """
-        payload = question.payload()
-        key = _content_hash(payload)
+        key = question.sha256()
         known = self._known(key)
         if known is not None:
             return known
@@ -79,7 +83,7 @@ class Verifier:
             raise Busy
         try:
             with self._running:
-                answer = Answer.model_validate_json(self._worker.run(payload, self._limits, ticket))
+                answer = Answer.model_validate_json(self._worker.run(question.payload(), self._limits, ticket))
         finally:
             self._places.release()
         self._remember(key, answer)
@@ -100,12 +104,6 @@ class Verifier:
             self._answers[key] = answer
             if len(self._answers) > KEPT_ANSWERS:
                 self._answers.popitem(last=False)
-
-
-def _content_hash(payload: Mapping[str, Any]) -> str:
-    """What the answer depends on: the question and the versions of what answers it."""
-    text = json.dumps([ESTIMATOR_VERSION, CATALOG_VERSION, payload], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 __all__ = ["Busy", "Limits", "Question", "Ticket", "Verifier", "WorkFailed"]

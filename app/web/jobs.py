@@ -13,10 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from app.access import needs_token, require_token
+from app.jobs.handed_over import answer_of
 from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
-from app.jobs.spec import FINAL_STATES
+from app.jobs.spec import FINAL_STATES, JobSpec
+from app.plans import Plan
 from app.web import pages
 from app.web.charts import TERM_LABELS
+from app.web.timeline import memory_chart
 from planner.measurement import Compared, Measurement
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ PHASES: Final = {
     "measure": "measures steps",
     "calibrate": "measures rates",
     "fit": "fits the curves",
+    "trace": "traces the step",
+    "compare": "compares term by term",
     "write": "writes the result",
 }
 ROW_LABELS: Final = {
@@ -97,11 +102,12 @@ def title_of(job: Job) -> str:
     if job.kind == "calibrate":
         return f"Calibrate {job.device_class}"
     spec: Any = job.spec
+    verb = "Verify" if job.kind == "verify" else "Measure"
     try:
         model, method = spec["request"]["model"]["id"], spec["request"]["run"]["method"]
-        return f"Measure {model or 'pasted ' + str(spec['config'].get('model_type', 'model'))}, {method or 'lora'}"
+        return f"{verb} {model or 'pasted ' + str(spec['config'].get('model_type', 'model'))}, {method or 'lora'}"
     except (KeyError, TypeError):  # of a version that wrote it differently
-        return "Measure a plan"
+        return f"{verb} a plan"
 
 
 def _jobs(request: Request) -> JobService:
@@ -139,10 +145,24 @@ def job_page(request: Request, job_id: str) -> Response:
         last_event=events[-1].number if events else 0,
         said=said,
         measurement=measurement_of(job),
+        **verification_of(request, job),
         label_of=label_of,
         term_labels=TERM_LABELS,
         needs_token=needs_token(request.app.state.settings),
     )
+
+
+def verification_of(request: Request, job: Job) -> dict[str, Any]:
+    """What the page of a verifying job shows beside the job itself, once there is an answer."""
+    answer = answer_of(job)
+    if answer is None:
+        return {"result": None, "chart_of_memory": None}
+    spec = JobSpec.model_validate(job.spec)
+    assert spec.request is not None
+    assert spec.config is not None
+    config_hash = None if spec.request.model.id else request.app.state.configs.put(spec.config)
+    result = pages.result_for(request, Plan(spec.request, spec.config), answer, config_hash)
+    return {"result": result, "labels": TERM_LABELS, "chart_of_memory": memory_chart(answer)}
 
 
 def said(event: JobEvent) -> str:

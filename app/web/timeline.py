@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.web.charts import TERM_LABELS
-from planner.contract import DeviceMemory, Timeline
+from planner.contract import Answer, DeviceMemory, Timeline
 
 SIDE: Final = 1000
 """Width and height of the drawing in its own units; it is stretched to its place."""
@@ -49,6 +49,12 @@ class TimelineChart:
     peak_x: float
     peak_y: float
     data: str
+
+
+def memory_chart(answer: Answer) -> TimelineChart | None:
+    """The drawing of an answer's timeline, where it has one."""
+    timeline = answer.evidence.timeline
+    return timeline_chart(timeline, answer.memory.device) if timeline and answer.memory else None
 
 
 def timeline_chart(timeline: Timeline, device: DeviceMemory) -> TimelineChart:

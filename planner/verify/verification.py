@@ -9,7 +9,7 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol
 
 from torch import nn
 
@@ -41,6 +41,18 @@ ROUNDING_BYTES: Final = 2**16
 """The curve extends the rounded bytes of clipping's stack of norms, the events its shape: 4 bytes a gradient."""
 
 
+class Tell(Protocol):
+    """Hears which part of a verification begins, and with what."""
+
+    def __call__(self, name: Literal["build", "trace", "compare"], message: str = "") -> None:
+        """A part begins."""
+        ...
+
+
+def tell_nobody(name: str, message: str = "") -> None:
+    """For whoever waits in silence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What the library's code says: its class and parameters, and the step's moments at the real depth."""
@@ -51,7 +63,14 @@ class Findings:
     events: Events
 
 
-def verify(request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True) -> Answer:
+def verify(
+    request: EstimateRequest,
+    *,
+    config: Mapping[str, Any],
+    machine: Machine,
+    advice: bool = True,
+    tell: Tell = tell_nobody,
+) -> Answer:
     """The estimate's answer with the evidence of a trace, or with the reason why there is none.
 
     Raises:
@@ -63,12 +82,16 @@ def verify(request: EstimateRequest, *, config: Mapping[str, Any], machine: Mach
         return estimated
     try:
         evaluation = evaluate(request, spec_of(config, estimated.model_sha256), machine)
-        return verified(estimated, evaluation, findings(evaluation, request, config))
+        found = findings(evaluation, request, config, tell)
+        tell("compare")
+        return verified(estimated, evaluation, found)
     except NotVerifiable as error:
         return estimated.model_copy(update={"reasons": [*estimated.reasons, error.reason]})
 
 
-def findings(evaluation: Evaluation, request: EstimateRequest, config: Mapping[str, Any]) -> Findings:
+def findings(
+    evaluation: Evaluation, request: EstimateRequest, config: Mapping[str, Any], tell: Tell = tell_nobody
+) -> Findings:
     """Builds and traces.
 
     Raises:
@@ -82,8 +105,9 @@ def findings(evaluation: Evaluation, request: EstimateRequest, config: Mapping[s
         raise NotVerifiable("model.config", what)
     few = plan.spec.text.layer_count <= MOST_LAYERS_COUNTED and settings.objective == "causal_lm"
     try:
+        tell("build")
         built = built_parameters(usable) if few else None
-        step, stream = traced(usable, settings, chosen, plan.spec.text.layer_count)
+        step, stream = traced(usable, settings, chosen, plan.spec.text.layer_count, tell)
         return Findings(built, step, chosen, events_of(stream, plan))
     except (NotVerifiable, MemoryError):
         raise
@@ -108,12 +132,14 @@ def layer_numbers(spec: ModelSpec) -> list[int]:
 
 
 def traced(
-    config: dict[str, Any], settings: TraceSettings, chosen: Depths, layers: int
+    config: dict[str, Any], settings: TraceSettings, chosen: Depths, layers: int, tell: Tell = tell_nobody
 ) -> tuple[ExtendedTrace, Stream | NotExtendable]:
     """The step at the real depth, and its births and deaths where they can be continued to there."""
+    tell("trace", f"{chosen.shallow} of {layers} layers")
     shallow = trace_at(config, settings, chosen.shallow)
     if chosen.deep is None:
         return whole(shallow), whole_stream(shallow)
+    tell("trace", f"{chosen.deep} of {layers} layers")
     deep = trace_at(config, settings, chosen.deep)
     step = extend(shallow, deep, layers)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.jobs.verifier import Limits, Question, Ticket, Verifier
+from app.remote_code import with_code_warning
 from planner.contract import (
     Advice,
     Answer,
@@ -186,7 +187,7 @@ class FakeVerifier(Verifier):
         answer = fake_estimate(
             question.request, config=question.config, machine=question.machine, advice=question.advice
         )
-        return answer.model_copy(update={"evidence": _EVIDENCE})
+        return with_code_warning(answer.model_copy(update={"evidence": _EVIDENCE}), question.config)
 
 
 TIMELINE = Timeline(

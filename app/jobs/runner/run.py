@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import traceback
 from datetime import UTC, datetime
@@ -58,6 +59,8 @@ def _failed(kind: FailureKind, message: str) -> JobResult:
 
 def _work(spec: JobSpec, rank: Rank, events: Events) -> JobResult:
     """Load the libraries and do what the job's kind asks for."""
+    if spec.kind == "verify":
+        return _verify(spec, events)
     try:
         from planner.calibration.device import Device, DeviceMissing
         from planner.calibration.stack import stack_of
@@ -137,6 +140,22 @@ def _calibrate(spec: JobSpec, device: Any, threads: int, events: Events, stack: 
     events.phase("calibrate")
     found = calibrate(identity, machine, device, events)
     return JobResult(outcome="succeeded", calibration=found.model_dump(mode="json"))
+
+
+def _verify(spec: JobSpec, events: Events) -> JobResult:
+    """What the fork server's child does, in a process that has minutes instead of seconds."""
+    try:
+        from app.jobs.verification import work
+    except ImportError as error:
+        raise JobFailed("device_error", f"this worker can't import what a verification needs: {error}") from error
+
+    if spec.memory_cap_bytes is not None:
+        cap_data(spec.memory_cap_bytes)
+    try:
+        answer = json.loads(work(spec.model_dump(mode="json"), events.phase))
+    except MemoryError as error:
+        raise JobFailed("oom_host", "the verification reached its memory cap") from error
+    return JobResult(outcome="succeeded", message=answer["summary"], verification=answer)
 
 
 def _own_processor() -> Machine | None:

@@ -17,6 +17,7 @@ from app.db.jobs import Ending, JobStore
 from app.db.rhythm import RHYTHM
 from app.db.tables import Worker
 from app.db.workers import WorkerStore
+from app.jobs.spec import PROTOCOL
 from app.main import create_app
 from app.plans import Plan, Plans
 from app.settings import Settings
@@ -45,7 +46,7 @@ def stores(application: FastAPI) -> tuple[JobStore, WorkerStore]:
 def worker(application: FastAPI, name: str = "one", *classes: str) -> None:
     row: dict[str, Any] = {"id": name, "name": name, "device_classes": list(classes or ("cuda/nvidia-rtx-4090-24gb",))}
     machine = {"host": "h", "system": "s", "devices": [{"id": "nvidia-rtx-4090-24gb", "name": "a", "summary": "b"}]}
-    stores(application)[1].register(Worker(**row, machine=machine, stack={"torch": "2.13"}, protocol=1))
+    stores(application)[1].register(Worker(**row, machine=machine, stack={"torch": "2.13"}, protocol=PROTOCOL))
 
 
 def without(values: dict[str, Any], *names: str) -> dict[str, Any]:

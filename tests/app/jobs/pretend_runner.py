@@ -118,6 +118,16 @@ def calibrate(directory: Path) -> None:
     write(directory, message="calibrated", calibration={"schema_version": 1, "curves": {}})
 
 
+def verified(directory: Path, flag: str) -> None:
+    """Is in the middle of it the first time, has an answer the second."""
+    say("phase", phase="trace", message="4 of 32 layers")
+    if not Path(flag).exists():
+        Path(flag).touch()
+        time.sleep(600)
+    spec = json.loads((directory / "spec.json").read_text())
+    write(directory, message="It fits.", verification=spec["config"]["answer"])
+
+
 def look(directory: Path) -> None:
     write(directory, stack={"environment": dict(os.environ), "parent": os.getppid()})
 
@@ -125,7 +135,7 @@ def look(directory: Path) -> None:
 _WORDS: dict[str, Any] = {
     word.__name__: word
     for word in (
-        measure, hang, family, hoard, full_disk, kill, once, end, fail, babble, half, marked, calibrate, look
+        measure, hang, family, hoard, full_disk, kill, once, end, fail, babble, half, marked, calibrate, look, verified
     )
 }  # fmt: skip
 
