@@ -21,7 +21,7 @@ def front(values: Floats) -> NDArray[np.intp]:
     Divide and conquer in lexicographic order (Kung, Luccio and Preparata 1975, "On Finding the Maxima of a Set of
     Vectors"): O(n log^(d-2) n) in the worst case of n plans and d objectives, that of no plan beaten.
     """
-    ranks = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in values.T]
+    ranks = [np.unique(column, return_inverse=True)[1].reshape(-1).astype(np.int32) for column in values.T]
     told_apart = sorted({column.tobytes(): column for column in ranks if column.any()}.values(), key=np.max)[::-1]
     if not told_apart:
         return np.zeros(min(1, len(values)), dtype=np.intp)
@@ -36,8 +36,7 @@ def _unbeaten(rows: _Ranks) -> NDArray[np.intp]:
     """Positions of the unbeaten of distinct rows [objectives, plans] in lexicographic order: only earlier ones beat."""
     count = rows.shape[1]
     if count * count <= _PAIRS:
-        beats = (rows[:, :, None] <= rows[:, None, :]).all(axis=0)
-        return np.flatnonzero(beats.sum(axis=0) == 1)
+        return np.flatnonzero(_nowhere_above(rows, rows).sum(axis=0) == 1)
     half = count // 2
     early = _unbeaten(rows[:, :half])
     late = half + _unbeaten(rows[:, half:])
@@ -52,7 +51,7 @@ def _beaten(by: _Ranks, rows: _Ranks) -> _Mask:
     if len(rows) < 2:
         return cast("_Mask", (rows >= by.min(axis=1, keepdims=True)).all(axis=0))
     if by.shape[1] * rows.shape[1] <= _PAIRS:
-        return cast("_Mask", (by[:, :, None] <= rows[:, None, :]).all(axis=0).any(axis=0))
+        return cast("_Mask", _nowhere_above(by, rows).any(axis=0))
     if len(rows) == 2:
         return _beaten_in_two(by, rows)
     if by[-1].max() <= rows[-1].min():
@@ -65,6 +64,14 @@ def _beaten(by: _Ranks, rows: _Ranks) -> _Mask:
     open_ = np.flatnonzero(~low & ~beaten)
     beaten[open_] = _beaten(by[:, ~low_by], rows[:, open_])
     return beaten
+
+
+def _nowhere_above(by: _Ranks, rows: _Ranks) -> _Mask:
+    """[by, rows]: whether each column of `by` is nowhere above each column of `rows`."""
+    below = by[0][:, None] <= rows[0]
+    for ours, theirs in zip(by[1:], rows[1:], strict=True):
+        below &= ours[:, None] <= theirs
+    return below
 
 
 def _beaten_in_two(by: _Ranks, rows: _Ranks) -> _Mask:

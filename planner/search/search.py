@@ -63,6 +63,30 @@ class Found:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Front:
+    """The plans of one category that no other of it beats: arrays of their sizes by path, and [plans, objectives]."""
+
+    category: Category
+    sizes: Mapping[str, NDArray[np.int64]]
+    objectives: NDArray[np.float64]
+
+    def found(self, position: int) -> Found:
+        """One of them."""
+        sizes = {path: int(values[position]) for path, values in self.sizes.items()}
+        objectives = tuple(self.objectives[position].tolist())
+        return Found(self.category, sizes, objectives, _model_of(self.category))
+
+    def at(self, positions: NDArray[np.intp]) -> _Front:
+        """Some of them."""
+        sizes = {path: values[positions] for path, values in self.sizes.items()}
+        return _Front(self.category, sizes, self.objectives[positions])
+
+
+def _model_of(category: Category) -> str:
+    return category.values.get("model.id", "")
+
+
 @dataclass(slots=True)
 class _Best:
     """The winner of one question so far."""
@@ -87,7 +111,7 @@ class _State:
     evaluated: int = 0
     repeated: int = 0
     feasible: int = 0
-    candidates: list[Found] = field(default_factory=list[Found])
+    fronts: list[_Front] = field(default_factory=list[_Front])
     fastest: list[Found] = field(default_factory=list[Found])
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
 
@@ -247,15 +271,11 @@ def _gather(
     priced = np.where(np.isinf(dollars), 0.0, dollars)
     objectives = np.column_stack((memory, seconds, priced, -quality, lengths))
 
-    def found(position: int) -> Found:
-        sizes = {BATCH: int(batch[position]), SEQUENCE: int(sequence[position]), RANK: int(rank[position])}
-        kept = {path: size for path, size in sizes.items() if path in state.space.sizes}
-        if not plan.rules.has_adapters:
-            kept.pop(RANK, None)
-        return Found(category, kept, tuple(objectives[position].tolist()), category.values.get("model.id", ""))
-
-    state.candidates += [found(int(position)) for position in front(objectives)]
-    state.fastest.append(found(first_of(seconds, memory)))
+    sizes = {BATCH: batch, SEQUENCE: sequence, RANK: rank}
+    free = state.space.sizes.keys() - (set() if plan.rules.has_adapters else {RANK})
+    feasible = _Front(category, {path: axis for path, axis in sizes.items() if path in free}, objectives)
+    state.fronts.append(feasible.at(front(objectives)))
+    state.fastest.append(feasible.found(first_of(seconds, memory)))
     machine = float(plan.machine.memory_total_bytes) * plan.machine.logical_devices
     changes = _changes(state, category, batch, sequence, rank if plan.rules.has_adapters else None)
     questions: dict[str, tuple[NDArray[Any], ...]] = {
@@ -274,7 +294,7 @@ def _gather(
     for name, keys in questions.items():
         winner = first_of(*keys)
         key = tuple(float(values[winner]) for values in keys)
-        state.best.setdefault(name, _Best()).offer(key, found(winner))
+        state.best.setdefault(name, _Best()).offer(key, feasible.found(winner))
 
 
 def _changes(
@@ -293,9 +313,9 @@ def _changes(
 
 
 def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswer:
-    fronts = _fronts(state.candidates)
     limit = state.request.limit
-    ways = sorted(state.fastest, key=lambda found: (found.objectives[3], found.objectives[1], found.objectives[0]))
+    on_front, fronts = _frontier(state.fronts, limit)
+    ways = sorted(state.fastest, key=_best_quality_first)
     best = {name: winner.found for name, winner in state.best.items() if winner.found is not None}
     if base is not None and VERDICTS.index(base.verdict) <= WORST_TAKEN[state.request.constraints.verdict]:
         best.pop("smallest_change", None)
@@ -304,11 +324,11 @@ def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswe
         estimator_version=ESTIMATOR_VERSION,
         catalog_version=CATALOG_VERSION,
         prices_as_of=price_dates(),
-        summary=_summary(state, len(fronts)),
+        summary=_summary(state, on_front),
         base_verdict=None if base is None else base.verdict,
         plans=[shown.plan(found) for found in ways[:limit]],
-        frontier=[shown.plan(found) for found in fronts[:limit]],
-        frontier_total=len(fronts),
+        frontier=[shown.plan(found) for found in fronts],
+        frontier_total=on_front,
         best={name: shown.plan(found) for name, found in best.items()},
         space=state.space.combinations * state.space.points,
         evaluated=state.evaluated,
@@ -318,18 +338,30 @@ def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswe
     )
 
 
-def _fronts(candidates: list[Found]) -> list[Found]:
-    """The front of each model, best quality first: qualities of different models are not compared."""
-    models: dict[str, list[Found]] = {}
-    for found in candidates:
-        models.setdefault(found.model, []).append(found)
-    kept: list[Found] = []
+def _frontier(fronts: list[_Front], limit: int) -> tuple[int, list[Found]]:
+    """How many plans no other of their model beats, and the first of them, best quality first.
+
+    Qualities of different models are not compared.
+    """
+    models: dict[str, list[_Front]] = {}
+    for one in fronts:
+        models.setdefault(_model_of(one.category), []).append(one)
+    count, found = 0, list[Found]()
     for group in models.values():
-        if len({id(found.category) for found in group}) == 1:
-            kept += group
-        else:
-            kept += [group[position] for position in front(np.array([found.objectives for found in group])).tolist()]
-    return sorted(kept, key=lambda found: (found.objectives[3], found.objectives[1], found.objectives[0]))
+        objectives = np.concatenate([one.objectives for one in group])
+        kept = front(objectives) if len(group) > 1 else np.arange(len(objectives))
+        count += kept.size
+        memory, seconds, quality = (objectives[kept, column] for column in (0, 1, 3))
+        first = kept[np.lexsort((memory, seconds, quality))[:limit]]
+        starts = np.cumsum([0, *(len(one.objectives) for one in group)])
+        owners = np.searchsorted(starts, first, side="right") - 1
+        found += [group[owner].found(int(at - starts[owner])) for at, owner in zip(first, owners, strict=True)]
+    return count, sorted(found, key=_best_quality_first)[:limit]
+
+
+def _best_quality_first(found: Found) -> tuple[float, ...]:
+    memory, seconds, _, quality, _ = found.objectives
+    return quality, seconds, memory
 
 
 def _refusals(refused: Counter[tuple[str, str, str]]) -> list[Refused]:

@@ -19,10 +19,14 @@ from planner.hardware import all_devices
 from planner.plan import FRAMEWORKS
 from planner.search.contract import SearchRequest
 
-MAXIMUM_CATEGORIES: Final = 2_048
-"""So many, each with its share of the plans, are weighed in about 5 seconds on one core."""
-MAXIMUM_PLANS: Final = 50_000
-"""So many of one category, none beaten by another, are weighed in under 5 seconds on one core."""
+MAXIMUM_SECONDS: Final = 5.0
+SECONDS_A_COMBINATION: Final = 0.002
+"""What it takes to compile a combination's step and to weigh it at one size, measured on one core
+(`python -m benchmarks.search`)."""
+SECONDS_A_PLAN: Final = 1e-5
+"""What each size more takes, and nearly all of it where no plan beats another."""
+MAXIMUM_SIZES: Final = 50_000
+"""Of one combination, whose arrays then take 40 MB."""
 BATCH, SEQUENCE, RANK = "run.micro_batch_size", "run.sequence_length", "run.lora.rank"
 SIZES: Final = (BATCH, SEQUENCE, RANK)
 """The paths that are searched as arrays; every other path is a category."""
@@ -154,15 +158,16 @@ def _every(path: str) -> list[Any]:
 
 
 def _refuse_too_many(space: Space) -> None:
-    if space.combinations > MAXIMUM_CATEGORIES:
+    if space.points > MAXIMUM_SIZES:
         raise SpaceError(
-            "free", space.combinations, f"at most {MAXIMUM_CATEGORIES:,} combinations",
-            f"the free fields have {space.combinations:,} combinations, "
-            f"more than {MAXIMUM_CATEGORIES:,} (up to 5 seconds): free fewer",
+            "free", space.points, f"at most {MAXIMUM_SIZES:,} sizes of each combination",
+            f"the free sizes have {space.points:,} combinations, more than {MAXIMUM_SIZES:,}: free fewer values",
         )  # fmt: skip
     plans = space.combinations * space.points
-    if plans > MAXIMUM_PLANS:
+    seconds = space.combinations * SECONDS_A_COMBINATION + plans * SECONDS_A_PLAN
+    if seconds > MAXIMUM_SECONDS:
         raise SpaceError(
-            "free", plans, f"at most {MAXIMUM_PLANS:,} plans",
-            f"the space holds {plans:,} plans, more than {MAXIMUM_PLANS:,} (up to 5 seconds): free fewer values",
+            "free", plans, f"what takes {MAXIMUM_SECONDS:g} seconds, at 2 ms a combination and 10 us a plan",
+            f"the space holds {plans:,} plans in {space.combinations:,} combinations, up to {seconds:,.0f} seconds "
+            f"of work and more than {MAXIMUM_SECONDS:g}: free fewer values",
         )  # fmt: skip
