@@ -433,15 +433,12 @@ def _accepted(asked: _Asked, details: ErrorDetails) -> str:
     if details["type"] == "value_error":
         return str(details.get("ctx", {}).get("error", details["msg"]))
     if path == ("requests",):
-        return _PLANS
+        return asked.accepted_at(path).replace("value", "plan")
     within = path[1:] if path[:1] in (("base",), ("request",)) else path
     if within == ("machine", "device"):
         return "a catalogue id, this-machine, or an object with the device's own figures"
     knob = knobs_by_path().get(within)
     return asked.accepted_at(path) if knob is None else knob.accepted
-
-
-_PLANS: Final = "2 to 8 plans"
 
 
 def from_parameters(errors: Sequence[Any], schemas: Mapping[str, Mapping[str, Any]]) -> Problem:

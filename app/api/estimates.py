@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from app.api.body import parse_request, read_json
 from app.plans import Plans
-from app.problems import Problem, ProblemDocument
+from app.problems import Problem, ProblemDocument, from_validation
 from planner.contract import Answer
 
 MAXIMUM_BATCH = 256
 
 router = APIRouter(tags=["estimates"])
+
+
+class BatchRequest(BaseModel):
+    """Requests that are read one by one, so that one with an error costs no other its answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests: list[Any] = Field(max_length=MAXIMUM_BATCH)
 
 
 class BatchAnswer(BaseModel):
@@ -25,12 +33,8 @@ class BatchAnswer(BaseModel):
 
 
 REQUEST_SCHEMA = {"$ref": "#/components/schemas/EstimateRequest"}
-_BATCH = {
-    "type": "object",
-    "required": ["requests"],
-    "additionalProperties": False,
-    "properties": {"requests": {"type": "array", "maxItems": MAXIMUM_BATCH, "items": REQUEST_SCHEMA}},
-}
+_REQUESTS = {"type": "array", "maxItems": MAXIMUM_BATCH, "items": REQUEST_SCHEMA}
+_BATCH = BatchRequest.model_json_schema() | {"properties": {"requests": _REQUESTS}}
 
 
 def described(schema: dict[str, Any]) -> dict[str, Any]:
@@ -98,15 +102,10 @@ async def create_estimates(request: Request) -> Response:
 
 
 def _requests_of(values: Any) -> list[Any]:
-    requests = values.get("requests") if isinstance(values, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    if not isinstance(requests, list) or len(requests) > MAXIMUM_BATCH or values.keys() != {"requests"}:  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-        raise Problem(
-            "invalid_request",
-            "the body is not a batch",
-            field="requests",
-            accepted=f'{{"requests": [...]}} with at most {MAXIMUM_BATCH} requests',
-        )
-    return requests  # pyright: ignore[reportUnknownVariableType]
+    try:
+        return BatchRequest.model_validate(values).requests
+    except ValidationError as error:
+        raise from_validation(error, BatchRequest) from error
 
 
 def _answer_each(plans: Plans, requests: list[Any], advice: bool) -> list[str]:

@@ -73,7 +73,7 @@ class _Outside(_Given):
 
     title: Title = ""
     notes: Notes = ""
-    requests: list[Any]
+    requests: list[Any] = Field(json_schema_extra={"minItems": MINIMUM_PLANS, "maxItems": MAXIMUM_PLANS})
     baseline: int = Field(default=0, ge=0, lt=MAXIMUM_PLANS, strict=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_Ranks = NDArray[np.intp]
+_Ranks = NDArray[np.int32]
 _Mask = NDArray[np.bool_]
 
 _PAIRS: Final = 65_536

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Protocol
@@ -23,6 +22,7 @@ from planner.hardware import Machine, MachineError
 from planner.plan import Plan, Points, longest_sequence
 from planner.search.contract import Constraints, Refused, SearchAnswer, SearchPlan, SearchRequest
 from planner.search.front import first_of, front
+from planner.search.frontier import Found, Kept, frontier, ways
 from planner.search.measured import HOUR, WORST_TAKEN, Measured, keeping
 from planner.search.quality import quality_of
 from planner.search.space import BATCH, RANK, SEQUENCE, SIZES, Category, Space, SpaceError, patch_of, space_of
@@ -50,43 +50,6 @@ class Frame(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One plan that keeps the constraints: its category, its sizes, and what it is compared by.
-
-    `objectives`: memory, seconds a token, dollars a token, quality and sequence length turned round; less is better.
-    """
-
-    category: Category
-    sizes: Mapping[str, int]
-    objectives: tuple[float, ...]
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Front:
-    """The plans of one category that no other of it beats: arrays of their sizes by path, and [plans, objectives]."""
-
-    category: Category
-    sizes: Mapping[str, NDArray[np.int64]]
-    objectives: NDArray[np.float64]
-
-    def found(self, position: int) -> Found:
-        """One of them."""
-        sizes = {path: int(values[position]) for path, values in self.sizes.items()}
-        objectives = tuple(self.objectives[position].tolist())
-        return Found(self.category, sizes, objectives, _model_of(self.category))
-
-    def at(self, positions: NDArray[np.intp]) -> _Front:
-        """Some of them."""
-        sizes = {path: values[positions] for path, values in self.sizes.items()}
-        return _Front(self.category, sizes, self.objectives[positions])
-
-
-def _model_of(category: Category) -> str:
-    return category.values.get("model.id", "")
-
-
 @dataclass(slots=True)
 class _Best:
     """The winner of one question so far."""
@@ -111,7 +74,7 @@ class _State:
     evaluated: int = 0
     repeated: int = 0
     feasible: int = 0
-    fronts: list[_Front] = field(default_factory=list[_Front])
+    kept: list[Kept] = field(default_factory=list[Kept])
     fastest: list[Found] = field(default_factory=list[Found])
     best: dict[str, _Best] = field(default_factory=dict[str, _Best])
 
@@ -192,8 +155,12 @@ def _weigh_category(state: _State, category: Category, frame: Frame) -> None:
         state.refuse(code, str(getattr(error, "field", "")), str(error), count)
     except OverflowError:
         state.refuse(TOO_LARGE, "model", "the model is beyond what 64-bit integers hold", count)
-    except (UnknownModelType, ValidationError) as error:
-        state.refuse(type(error).__name__, "base", str(error).partition("\n")[0], count)
+    except UnknownModelType as error:
+        state.refuse("unknown_model_type", "model", str(error), count)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "base"
+        state.refuse("invalid_request", where, first["msg"].removeprefix("Value error, "), count)
 
 
 def _sold_by(machine: Machine, constraints: Constraints) -> bool:
@@ -273,8 +240,8 @@ def _gather(
 
     sizes = {BATCH: batch, SEQUENCE: sequence, RANK: rank}
     free = state.space.sizes.keys() - (set() if plan.rules.has_adapters else {RANK})
-    feasible = _Front(category, {path: axis for path, axis in sizes.items() if path in free}, objectives)
-    state.fronts.append(feasible.at(front(objectives)))
+    feasible = Kept(category, {path: axis for path, axis in sizes.items() if path in free}, objectives)
+    state.kept.append(feasible.at(front(objectives)))
     state.fastest.append(feasible.found(first_of(seconds, memory)))
     machine = float(plan.machine.memory_total_bytes) * plan.machine.logical_devices
     changes = _changes(state, category, batch, sequence, rank if plan.rules.has_adapters else None)
@@ -314,8 +281,7 @@ def _changes(
 
 def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswer:
     limit = state.request.limit
-    on_front, fronts = _frontier(state.fronts, limit)
-    ways = sorted(state.fastest, key=_best_quality_first)
+    on_front, unbeaten = frontier(state.kept, limit)
     best = {name: winner.found for name, winner in state.best.items() if winner.found is not None}
     if base is not None and VERDICTS.index(base.verdict) <= WORST_TAKEN[state.request.constraints.verdict]:
         best.pop("smallest_change", None)
@@ -326,8 +292,8 @@ def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswe
         prices_as_of=price_dates(),
         summary=_summary(state, on_front),
         base_verdict=None if base is None else base.verdict,
-        plans=[shown.plan(found) for found in ways[:limit]],
-        frontier=[shown.plan(found) for found in fronts],
+        plans=[shown.plan(found) for found in ways(state.fastest)[:limit]],
+        frontier=[shown.plan(found) for found in unbeaten],
         frontier_total=on_front,
         best={name: shown.plan(found) for name, found in best.items()},
         space=state.space.combinations * state.space.points,
@@ -336,32 +302,6 @@ def _answer(state: _State, base: Evaluation | None, frame: Frame) -> SearchAnswe
         feasible=state.feasible,
         refused=_refusals(state.refused),
     )
-
-
-def _frontier(fronts: list[_Front], limit: int) -> tuple[int, list[Found]]:
-    """How many plans no other of their model beats, and the first of them, best quality first.
-
-    Qualities of different models are not compared.
-    """
-    models: dict[str, list[_Front]] = {}
-    for one in fronts:
-        models.setdefault(_model_of(one.category), []).append(one)
-    count, found = 0, list[Found]()
-    for group in models.values():
-        objectives = np.concatenate([one.objectives for one in group])
-        kept = front(objectives) if len(group) > 1 else np.arange(len(objectives))
-        count += kept.size
-        memory, seconds, quality = (objectives[kept, column] for column in (0, 1, 3))
-        first = kept[np.lexsort((memory, seconds, quality))[:limit]]
-        starts = np.cumsum([0, *(len(one.objectives) for one in group)])
-        owners = np.searchsorted(starts, first, side="right") - 1
-        found += [group[owner].found(int(at - starts[owner])) for at, owner in zip(first, owners, strict=True)]
-    return count, sorted(found, key=_best_quality_first)[:limit]
-
-
-def _best_quality_first(found: Found) -> tuple[float, ...]:
-    memory, seconds, _, quality, _ = found.objectives
-    return quality, seconds, memory
 
 
 def _refusals(refused: Counter[tuple[str, str, str]]) -> list[Refused]:

@@ -94,7 +94,7 @@ class Space:
 
 
 def patch_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that sets paths to values. Another model or machine puts aside what described the old one."""
+    """The merge patch that sets paths to values; each puts aside what of the base would contradict it."""
     patch: dict[str, Any] = {}
     for path, value in values.items():
         nested: Any = value
@@ -108,7 +108,13 @@ _ASIDE: Final[Mapping[str, dict[str, Any]]] = {
     "model.id": {"model": {"config": None, "revision": None}},
     "machine.offer": {"machine": {"device": None, "device_count": None, "host_memory_gib": None}},
     "machine.device": {"machine": {"offer": None}},
+    "run.tokens": {"run": {"examples": None, "epochs": None}},
+    "run.examples": {"run": {"tokens": None}},
 }
+
+
+CONTRADICTING: Final = (("run.tokens", "run.examples"), ("machine.device", "machine.offer"))
+"""Paths of which a plan has one."""
 
 
 def space_of(request: SearchRequest) -> Space:
@@ -135,6 +141,10 @@ def space_of(request: SearchRequest) -> Space:
             sizes[path] = cast("list[int]", distinct)
         else:
             categories[path] = distinct
+    for one, other in CONTRADICTING:
+        if request.free.keys() >= {one, other}:
+            message = f"free.{other} says what free.{one} says: free one of them"
+            raise SpaceError(f"free.{other}", request.free[other], f"one of {one} and {other}", message)
     space = Space(base, categories, sizes)
     _refuse_too_many(space)
     return space

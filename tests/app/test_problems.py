@@ -97,7 +97,7 @@ def test_every_body_says_what_its_own_fields_take(
 def test_the_plans_of_a_report_are_counted_as_its_contract_has_it() -> None:
     with pytest.raises(Problem) as caught:
         parse_report({})
-    assert caught.value.document.accepted == f"{MINIMUM_PLANS} to {MAXIMUM_PLANS} plans"
+    assert caught.value.document.accepted == f"a list of {MINIMUM_PLANS} to {MAXIMUM_PLANS} plans"
 
 
 @pytest.mark.parametrize(

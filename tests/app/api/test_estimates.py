@@ -127,11 +127,19 @@ def test_a_batch_keeps_the_order_and_holds_problems(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, [], {"requests": {}}, {"requests": [], "more": 1}, {"requests": [LLAMA] * (MAXIMUM_BATCH + 1)}]
+    ("body", "field", "accepted"),
+    [
+        ({}, "requests", "a list of at most 256 plans"),
+        ([], "body", "an object with requests"),
+        ({"requests": {}}, "requests", "a list of at most 256 plans"),
+        ({"requests": [], "more": 1}, "more", "requests"),
+        ({"requests": [LLAMA] * (MAXIMUM_BATCH + 1)}, "requests", "a list of at most 256 plans"),
+    ],
 )
-def test_what_is_no_batch_is_a_problem(client: TestClient, body: Any) -> None:
+def test_what_is_no_batch_is_a_problem(client: TestClient, body: Any, field: str, accepted: str) -> None:
     status, problem = post(client, json.dumps(body), f"{ADDRESS}/batch")
-    assert (status, problem["field"]) == (422, "requests")
+    assert (status, problem["field"], problem["accepted"]) == (422, field, accepted)
+    assert problem["errors"][0]["field"] == field
 
 
 def test_an_empty_batch_has_no_answers(client: TestClient) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from benchmarks.search import WHOLE_SPACE
 from planner.advice import merge_patch
 from planner.architecture.spec import ModelSpec
 from planner.catalog.models import model
@@ -20,6 +21,7 @@ from planner.estimate import sha256_of, spec_of
 from planner.hardware import Machine, resolve_machine
 from planner.search import SearchAnswer, SearchPlan, SearchRequest, SpaceError, search
 from planner.search.front import first_of, front
+from planner.search.space import space_of
 from tests.planner.asking import LLAMA_8B, RTX_4090, answer, required
 
 FREE: dict[str, list[Any]] = {
@@ -212,6 +214,33 @@ def test_how_much_is_trained_may_be_free_under_a_limit(path: str, limit: str) ->
     assert [(each.code, each.count) for each in given.refused] == [(limit, 1)]
 
 
+@pytest.mark.parametrize(("said", "free"), [("examples", "tokens"), ("tokens", "examples")])
+def test_what_is_free_replaces_what_the_base_says_in_other_words(said: str, free: str) -> None:
+    run = {"tokens": None} | {said: 1_000, "epochs": 2 if said == "examples" else None}
+    given = found({f"run.{free}": [10, 20], "run.method": ["qlora"]}, run=run)
+    assert (given.evaluated, given.refused) == (2, [])
+
+
+def test_tokens_and_examples_are_not_both_free() -> None:
+    with pytest.raises(SpaceError, match="free one of them"):
+        found({"run.tokens": [1_000], "run.examples": [5]}, run={"tokens": None})
+
+
+def test_a_way_of_training_stands_once_whatever_the_machine() -> None:
+    given = found({"run.method": ["lora", "qlora"], "machine.device": [RTX_4090, "nvidia-h100-sxm-80gb"]})
+    assert [plan.values["run.method"] for plan in given.plans] == ["lora", "qlora"]
+    assert {plan.values["machine.device"] for plan in given.plans} == {"nvidia-h100-sxm-80gb"}
+
+
+def test_a_combination_that_contradicts_itself_is_refused_with_a_code_and_a_sentence() -> None:
+    given = found(
+        {"run.examples": [5, None], "run.epochs": [2]}, {"verdict": "any"}, run={"tokens": None, "examples": 5}
+    )
+    assert [(reason.code, reason.field, reason.message) for reason in given.refused] == [
+        ("invalid_request", "run", "`epochs` needs `examples`")
+    ]
+
+
 def test_what_is_free_of_charge_keeps_every_budget_even_where_its_time_is_unknown() -> None:
     figures = {"name": "ours", "memory_gib": 24, "memory_bandwidth_gb_s": 1000}
     machine = {"device": figures, "price_usd_per_hour": 0}
@@ -239,6 +268,14 @@ def test_what_is_no_space_or_too_large_a_one_is_refused_by_name(free: dict[str, 
         found(free)
     assert refused.value.field == field
     assert refused.value.accepted
+
+
+def test_the_whole_space_of_a_model_and_a_machine_is_no_too_large_one() -> None:
+    request = SearchRequest.model_validate(
+        {"base": {"model": {"id": LLAMA_8B}, "machine": {"device": RTX_4090}}, "free": WHOLE_SPACE}
+    )
+    space = space_of(request)
+    assert space.combinations * space.points == 226_800
 
 
 def test_a_value_that_its_field_does_not_take_is_refused() -> None:
