@@ -88,7 +88,9 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.state.configs = ConfigStore(settings.data_dir / "configs")
     application.state.paces = {} if is_loopback(settings.host) else all_paces()
     machine_label = "This machine" if is_loopback(settings.host) else "This server"
-    application.state.reports = Reports(application.state.plans, application.state.database, machine_label)
+    application.state.reports = Reports(
+        application.state.plans, application.state.database, application.state.jobs.get, machine_label
+    )
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
     application.include_router(health.router)
     application.include_router(metrics.router)

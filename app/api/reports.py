@@ -22,6 +22,7 @@ from app.reports.document import (
     parse_edit,
     parse_report,
 )
+from app.reports.evidence import ToVerify
 from app.reports.service import Reports
 from app.responses import problem_response
 
@@ -31,6 +32,14 @@ _WORDS: dict[str, Any] = {
     "title": {"type": "string", "maxLength": MAXIMUM_TITLE, "description": "one line; left out: made from the plans"},
     "notes": {"type": "string", "maxLength": MAXIMUM_NOTES, "description": "text, shown as simple Markdown"},
 }
+_PLAN: dict[str, Any] = {"$ref": "#/components/schemas/EstimateRequest"}
+
+
+def _fields(**properties: Any) -> dict[str, Any]:
+    """An object that has these fields and no others."""
+    return {"type": "object", "required": [*properties], "additionalProperties": False, "properties": properties}
+
+
 _CREATE: dict[str, Any] = {
     "type": "object",
     "required": ["requests"],
@@ -41,7 +50,7 @@ _CREATE: dict[str, Any] = {
             "type": "array",
             "minItems": MINIMUM_PLANS,
             "maxItems": MAXIMUM_PLANS,
-            "items": {"$ref": "#/components/schemas/EstimateRequest"},
+            "items": {"anyOf": [_PLAN, _fields(job={"type": "string"}), _fields(verify=_PLAN)]},
         },
         "baseline": {"type": "integer", "minimum": 0, "maximum": MAXIMUM_PLANS - 1, "default": 0},
     },
@@ -88,10 +97,15 @@ def bearer(authorization: str | None) -> str | None:
 async def create_report(request: Request) -> Response:
     """Every request is answered now, and plans and answers never change again. Keep `edit_token`: it is shown once.
 
+    A request is a plan; `{"verify": plan}`, which waits for its verification; or `{"job": id}`: what a job has verified
+    or measured, with its tier, its differences and its measured figures.
+
     `url` is the report's page; `.json`, `.csv`, `.md`, `.svg` and `.png` behind it are the same report for other uses.
     """
     keep_pace(request, "reports")
     wanted = parse_report(await read_json(request))
+    if any(isinstance(one, ToVerify) for one in wanted.requests):
+        keep_pace(request, "verifications")
     document, token = await run_in_threadpool(reports_of(request).create, wanted)
     created = ReportCreated(id=document.id, url=document.url, edit_token=token)
     return Response(

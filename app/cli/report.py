@@ -27,12 +27,14 @@ examples:
   trainfit report export ID --format png --output comparison.png
   trainfit report delete ID
 
-A plan is a file in the API's form, or the id of a model, which is then planned on this machine. Reports are in the
+A plan is a file in the API's form, the id of a model, which is then planned on this machine, or job:ID, which is what a
+job has verified or measured. Reports are in the
 database of TRAINFIT_DATABASE_URL, else in the data folder: those of `trainfit serve` on the same computer, at /r/ID.
 
 exit codes:
   0  done
   2  there is no such report, or the question has an error"""
+JOB = "job:"
 FORMATS = ("md", "csv", "json", "svg", "png")
 
 
@@ -40,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One set of flags for each thing that can be done."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog="trainfit report")
     create = actions.add_parser("create", help="answer 2 to 8 plans and keep the comparison")
-    create.add_argument("plans", nargs="+", metavar="PLAN", help="a plan (.yaml or .json), or a model's id")
+    create.add_argument("plans", nargs="+", metavar="PLAN", help="a plan (.yaml or .json), a model's id, or job:ID")
+    create.add_argument("--verify", action="store_true", help="hold each plan against the library's own code first")
     create.add_argument("--title", default="", help="one line (default: made from the plans)")
     create.add_argument("--notes", default="", help="a text for whoever reads it")
     create.add_argument("--baseline", type=int, default=0, metavar="N", help="the plan to compare with, from 0")
@@ -71,22 +74,26 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 @contextmanager
 def _reports() -> Generator[Reports]:
     from app.db.opened import OpenedDatabase
+    from app.jobs.service import JobService
     from app.plans import Plans
     from app.reports.service import Reports
     from app.settings import Settings
 
     settings = Settings()
-    database = OpenedDatabase(settings)
+    database, plans = OpenedDatabase(settings), Plans(settings)
+    jobs = JobService(plans, database)
     try:
-        yield Reports(Plans(settings), database)
+        yield Reports(plans, database, jobs.get)
     finally:
+        jobs.close()
+        plans.close()
         database.close()
 
 
 def _create(reports: Reports, arguments: argparse.Namespace, console: Console) -> None:
     from app.reports.document import ReportCreated, parse_report
 
-    plans: list[dict[str, Any]] = [check.plan_of(name, console) for name in arguments.plans]
+    plans = [_wanted(name, console, verify=arguments.verify) for name in arguments.plans]
     words = {"title": arguments.title, "notes": arguments.notes, "baseline": arguments.baseline}
     document, token = reports.create(parse_report({**words, "requests": plans}))
     if arguments.json:
@@ -96,6 +103,14 @@ def _create(reports: Reports, arguments: argparse.Namespace, console: Console) -
     console.write()
     console.write(f"kept as {document.id}; on the server's page {document.url}")
     console.write(f"to edit it over REST: Authorization: Bearer {token}")
+
+
+def _wanted(name: str, console: Console, *, verify: bool) -> dict[str, Any]:
+    """A plan in the API's form: what a job found, or a plan to verify or to estimate."""
+    if name.startswith(JOB):
+        return {"job": name.removeprefix(JOB)}
+    plan = check.plan_of(name, console)
+    return {"verify": plan} if verify else plan
 
 
 def _list(reports: Reports, arguments: argparse.Namespace, console: Console) -> None:

@@ -66,6 +66,11 @@ class Comparison:
         """Whether a term is in any of the bars."""
         return any(segment.key == key for bar in self.bars if bar for segment in bar.segments)
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether a plan was verified or measured."""
+        return any(plan.answer.evidence.tier != "estimate" for plan in self.plans)
+
     def only_differences(self) -> Sequence[Group]:
         """The groups with the rows in which the plans differ."""
         kept = [Group(group.label, [row for row in group.rows if row.differs]) for group in self.groups]

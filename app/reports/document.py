@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.api.body import parse_request
 from app.problems import Problem, Violation, from_validation
+from app.reports.evidence import Wanted, parse_wanted
 from planner.contract import Answer, EstimateRequest
 
 SCHEMA_VERSION: Final = 1
@@ -60,11 +60,11 @@ class _Given(BaseModel):
 
 
 class ReportRequest(_Given):
-    """A comparison to keep: 2 to 8 requests, and which of them the others are held against."""
+    """A comparison to keep: 2 to 8 plans, to verify or of jobs too, and which of them the others are held against."""
 
     title: Title = ""
     notes: Notes = ""
-    requests: list[EstimateRequest] = Field(min_length=MINIMUM_PLANS, max_length=MAXIMUM_PLANS)
+    requests: list[Wanted] = Field(min_length=MINIMUM_PLANS, max_length=MAXIMUM_PLANS)
     baseline: int = Field(default=0, ge=0, lt=MAXIMUM_PLANS, strict=True, description="position in `requests`")
 
 
@@ -149,7 +149,7 @@ def parse_report(values: Any) -> ReportRequest:
     """
     outside = _validated(_Outside, values)
     check_count(len(outside.requests), "requests")
-    requests = [in_plan(index, parse_request, given) for index, given in enumerate(outside.requests)]
+    requests = [in_plan(index, parse_wanted, given) for index, given in enumerate(outside.requests)]
     check_baseline(outside.baseline, len(requests))
     return ReportRequest(title=outside.title, notes=outside.notes, requests=requests, baseline=outside.baseline)
 

@@ -191,6 +191,11 @@ def _way_to_yes(answer: Answer) -> Value:
     return (lever.title or plain(lever.change)) if lever else None
 
 
+def _found(name: str) -> Callable[[Answer], Value]:
+    """A figure that a job has measured."""
+    return lambda answer: answer.evidence.measured.get(name)
+
+
 _MEASURES: Final[Sequence[tuple[str, Sequence[_Measure]]]] = (
     (
         "The answer",
@@ -230,6 +235,16 @@ _MEASURES: Final[Sequence[tuple[str, Sequence[_Measure]]]] = (
             _Measure("step_high", "One step, high end", "seconds", _time(lambda time: time.interval[1])),
             _Measure("mfu", "Use of the peak (MFU)", "share", _time(lambda time: time.mfu)),
             _Measure("basis", "Basis of the times", "text", _time(lambda time: time.basis)),
+        ),
+    ),
+    (
+        "Measured by a job",
+        (
+            _Measure("measured_step", "One step", "seconds", _found("step_seconds"), "less"),
+            _Measure("measured_rate", "Tokens per second", "tokens per second", _found("tokens_per_second"), "more"),
+            _Measure("measured_allocated", "Peak of live tensors", "bytes", _found("peak_allocated_bytes"), "less"),
+            _Measure("measured_reserved", "Peak reserved", "bytes", _found("peak_reserved_bytes"), "less"),
+            _Measure("measured_resident", "Resident memory", "bytes", _found("resident_peak_bytes"), "less"),
         ),
     ),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -27,13 +27,14 @@ from app.reports.document import (
     in_plan,
     printable,
 )
+from app.reports.evidence import EvidenceBook, Wanted
 from planner.contract import Answer, EstimateRequest
 from planner.hardware import THIS_MACHINE, Machine
 
 if TYPE_CHECKING:
     from app.db.opened import OpenedDatabase
     from app.db.reports import Filter, Listed, ReportRepository
-    from app.db.tables import Report
+    from app.db.tables import Job, Report
 
 ID_BYTES: Final = 16
 TOKEN_BYTES: Final = 32
@@ -58,24 +59,32 @@ class Answered:
 class Reports:
     """The reports of this installation."""
 
-    def __init__(self, plans: Plans, database: OpenedDatabase, machine_label: str = "This machine") -> None:
+    def __init__(
+        self, plans: Plans, database: OpenedDatabase, job: Callable[[str], Job], machine_label: str = "This machine"
+    ) -> None:
         self._plans = plans
+        self.evidence = EvidenceBook(plans, job)
         self._database = database
         self._machine_label = machine_label
 
     # --- comparing ---------------------------------------------------------------------------------------------------
 
-    def answer(self, plans: Sequence[Plan]) -> list[Answered]:
-        """Each plan with its answer.
+    def answer(self, wanted: Sequence[Wanted]) -> list[Answered]:
+        """Each plan with its answer, on the tier of evidence that was asked for.
 
         Raises:
             Problem: a plan cannot be answered, and which.
         """
-        return [in_plan(index, self._answer, plan) for index, plan in enumerate(plans)]
+        return [in_plan(index, self.answered, one) for index, one in enumerate(wanted)]
 
-    def _answer(self, plan: Plan) -> Answered:
-        machine = self._plans.machine_of(plan.request)
-        answer = self._plans.evaluate(plan, advice=True, machine=machine)
+    def answered(self, wanted: Wanted | Plan) -> Answered:
+        """One plan with its answer.
+
+        Raises:
+            Problem: it cannot be answered.
+        """
+        book = self.evidence
+        plan, machine, answer = book.estimated(wanted) if isinstance(wanted, Plan) else book.answered(wanted)
         return Answered(plan, machine, answer.model_copy(update={"request": plan.request}))
 
     def comparison(self, answered: Sequence[Answered], baseline: int) -> Comparison:
@@ -101,8 +110,7 @@ class Reports:
         Raises:
             Problem: a plan cannot be answered, and which.
         """
-        plans = [in_plan(index, self._plans.plan, request) for index, request in enumerate(wanted.requests)]
-        return self.keep(wanted, self.answer(plans))
+        return self.keep(wanted, self.answer(wanted.requests))
 
     def keep(self, wanted: ReportRequest, answered: Sequence[Answered]) -> tuple[ReportDocument, str]:
         """The same of plans that are answered already."""

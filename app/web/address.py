@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from app.knobs import flatten, knobs_by_name, unflatten
@@ -93,6 +93,19 @@ def sized(request: EstimateRequest, config_hash: str | None) -> Callable[[int, i
         return sizes.sub(lambda found: f"{found[1]}={values[found[1]]}", template)
 
     return at
+
+
+VERIFIED: Final = "&evidence=verified"
+"""Behind a plan's query in a comparison: its verified answer, not its estimate."""
+JOB: Final = "job="
+"""Before the id of a job in a comparison: what the job found, about the plan that it was given."""
+
+
+def evidence_of(query: str) -> tuple[str | None, str, bool]:
+    """The job that a plan of a comparison comes from, the plan's own query, and whether it is verified."""
+    if query.startswith(JOB):
+        return query.removeprefix(JOB), "", False
+    return None, query.removesuffix(VERIFIED), query.endswith(VERIFIED)
 
 
 def carried(queries: Iterable[str]) -> str:

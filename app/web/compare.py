@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from urllib.parse import parse_qsl, quote
 
 from fastapi import APIRouter, Request
@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from app import machines
 from app.api.reports import reports_of
 from app.knobs import knobs
+from app.pace import keep_pace
 from app.problems import Problem
 from app.reports.document import (
     LETTERS,
@@ -25,6 +26,7 @@ from app.reports.document import (
     check_count,
     in_plan,
 )
+from app.reports.evidence import FromJob, ToVerify
 from app.reports.service import Answered, title_of
 from app.web import address, form, pages
 from app.web.charts import TERM_LABELS
@@ -79,9 +81,10 @@ class InBasket:
     """A plan that was brought along."""
 
     letter: str
-    query: str
+    page: str
     model: str
     device: str
+    evidence: str
     change: str
     without: str
 
@@ -133,7 +136,10 @@ def _empty_or_basket(request: Request, queries: Sequence[str]) -> Response:
 
 
 def _check_named(query: str) -> None:
-    asked = address.parse(parse_qsl(query))
+    job, plain, _ = address.evidence_of(query)
+    if job is not None:
+        return
+    asked = address.parse(parse_qsl(plain))
     if asked.model_id is None and asked.config_hash is None:
         raise Problem(
             "invalid_request",
@@ -147,12 +153,18 @@ def _check_named(query: str) -> None:
 def _links(queries: Sequence[str], baseline: int, *, only_differences: bool) -> Links:
     positions = range(len(queries))
     return Links(
-        plans=[f"/plan?{query}" for query in queries],
+        plans=[_page_of(query) for query in queries],
         baselines=[address.comparison(queries, position, only_differences=only_differences) for position in positions],
         only_differences=only_differences,
         toggle=address.comparison(queries, baseline, only_differences=not only_differences),
         without=[address.comparison(_without(queries, position)) for position in positions],
     )
+
+
+def _page_of(query: str) -> str:
+    """The page of a plan, or of the job that found out about it."""
+    job, plain, _ = address.evidence_of(query)
+    return f"/plan?{plain}" if job is None else f"/jobs/{job}"
 
 
 def _without(queries: Sequence[str], position: int) -> list[str]:
@@ -247,24 +259,27 @@ def _terms(rented: Offer) -> str:
 
 
 def _basket(request: Request, queries: Sequence[str]) -> list[InBasket]:
-    site = pages.site_of(request)
-    return [_in_basket(site.machine_label, queries, position) for position in range(min(len(queries), MAXIMUM_PLANS))]
+    return [_in_basket(request, queries, position) for position in range(min(len(queries), MAXIMUM_PLANS))]
 
 
-def _in_basket(machine_label: str, queries: Sequence[str], position: int) -> InBasket:
+def _in_basket(request: Request, queries: Sequence[str], position: int) -> InBasket:
     query = queries[position]
-    flat = dict(parse_qsl(query))
+    job, plain, verified = address.evidence_of(query)
+    if job is not None:
+        plain = _query_of_job(request, job)
+    flat = dict(parse_qsl(plain))
     device_id = flat.get("device", THIS_MACHINE)
     rented = flat.get("offer")
     known = {item.id: item.display_name for item in all_devices()}
-    name = machine_label if device_id == THIS_MACHINE else known.get(device_id, flat.get("device.name", device_id))
-    count = flat.get("device_count", "1")
+    here, count = pages.site_of(request).machine_label, flat.get("device_count", "1")
+    name = here if device_id == THIS_MACHINE else known.get(device_id, flat.get("device.name", device_id))
     return InBasket(
         letter=LETTERS[position],
-        query=query,
+        page=_page_of(query),
         model=flat.get("model", "pasted model"),
         device=machines.offer_name(rented) if rented else name if count == "1" else f"{count} × {name}",
-        change=f"/?{query}&{address.carried(queries)}",
+        evidence="found by a job" if job else "verified" if verified else "",
+        change=f"/?{plain}&{address.carried(queries)}",
         without=address.comparison(_without(queries, position)),
     )
 
@@ -285,7 +300,7 @@ def _texts(sent: FormData, name: str) -> list[str]:
 def _submit(request: Request, typed: Mapping[str, str], queries: list[str], chosen: list[str]) -> Response:
     picked = chosen + [word.strip() for word in typed.get("more", "").split(",") if word.strip()]
     try:
-        base = _base(typed, queries)
+        base = _base(request, typed, queries)
         wanted = list(dict.fromkeys([*queries, *(_on(base, machine) for machine in picked)]))
         check_count(len(wanted), "machine")
         _, canonical = answered_plans(request, wanted)
@@ -295,16 +310,24 @@ def _submit(request: Request, typed: Mapping[str, str], queries: list[str], chos
     return RedirectResponse(address.comparison(canonical), status_code=303)
 
 
-def _base(typed: Mapping[str, str], queries: Sequence[str]) -> list[tuple[str, str]]:
+def _base(request: Request, typed: Mapping[str, str], queries: Sequence[str]) -> list[tuple[str, str]]:
     """The plan that the machines are put into: the first of the basket, else what was typed."""
     if queries:
-        return parse_qsl(queries[0])
+        job, plain, _ = address.evidence_of(queries[0])
+        return parse_qsl(plain) if job is None else parse_qsl(_query_of_job(request, job))
     if not typed.get("model", "").strip():
         raise Problem(
             "invalid_request", "no model was given", field="model.id", accepted="a known model or an id of the Hub"
         )
     names = ("model", *form.FRONT)
     return [("v", "1"), *((name, typed[name]) for name in names if typed.get(name, "").strip())]
+
+
+def _query_of_job(request: Request, job_id: str) -> str:
+    """The address of the plan that a job was about."""
+    plan = reports_of(request).answered(FromJob(job=job_id)).plan
+    digest = None if plan.request.model.id else request.app.state.configs.put(plan.config)
+    return address.query(plan.request, digest)
 
 
 def _on(base: Iterable[tuple[str, str]], machine: str) -> str:
@@ -333,9 +356,21 @@ def answered_plans(request: Request, queries: Sequence[str]) -> tuple[list[Answe
         Problem: there are too few or too many, or one cannot be answered.
     """
     check_count(len(queries), "machine")
-    found = [
-        in_plan(position, lambda query: pages.plan_at(request, parse_qsl(query)), query)
-        for position, query in enumerate(queries)
-    ]
-    answered = reports_of(request).answer([plan for plan, _ in found])
-    return answered, [address.query(plan.request, digest) for plan, digest in found]
+    if any(address.VERIFIED in query for query in queries):
+        keep_pace(request, "verifications")
+    answer = partial(_answered, request)
+    found = [in_plan(position, answer, query) for position, query in enumerate(queries)]
+    return [answered for answered, _ in found], [canonical for _, canonical in found]
+
+
+def _answered(request: Request, query: str) -> tuple[Answered, str]:
+    """A plan on the tier of evidence that its query names, and the canonical query."""
+    reports = reports_of(request)
+    job, plain, verified = address.evidence_of(query)
+    if job is not None:
+        return reports.answered(FromJob(job=job)), query
+    plan, digest = pages.plan_at(request, parse_qsl(plain))
+    canonical = address.query(plan.request, digest)
+    if verified:
+        return reports.answered(ToVerify(verify=plan.request)), canonical + address.VERIFIED
+    return reports.answered(plan), canonical

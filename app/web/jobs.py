@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from app.access import needs_token, require_token
 from app.jobs.handed_over import answer_of
+from app.jobs.results import measurement_of
 from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
 from app.jobs.spec import FINAL_STATES, JobSpec
 from app.plans import Plan
 from app.web import pages
 from app.web.charts import TERM_LABELS
 from app.web.timeline import memory_chart
-from planner.measurement import Compared, Measurement
+from planner.measurement import Compared
 
 if TYPE_CHECKING:
     from app.db.tables import Job, JobEvent
@@ -176,17 +176,6 @@ def said(event: JobEvent) -> str:
             return f"It {text}. {data['message']}".strip()
         case _:
             return str(data["message"])
-
-
-def measurement_of(job: Job) -> Measurement | None:
-    """What a measuring job found, where there is something and we can read it."""
-    found = (job.result or {}).get("measurement")
-    if found is None:
-        return None
-    try:
-        return Measurement.model_validate(found)
-    except ValidationError:
-        return None
 
 
 def label_of(row: Compared) -> str:

@@ -12,7 +12,7 @@ from app.api.verifications import verified_or_job
 from app.pace import keep_pace
 from app.plans import Plan
 from app.problems import Problem
-from app.web import pages
+from app.web import address, pages
 from app.web.charts import TERM_LABELS
 from app.web.timeline import memory_chart, timeline_csv
 from planner.contract import Answer
@@ -30,7 +30,11 @@ async def verify(request: Request) -> Response:
     if not isinstance(found, Answer):
         return _to_its_job(found)
     result = pages.result_for(request, plan, found, config_hash)
-    return pages.site_page(request, "verification.html", result=result, labels=TERM_LABELS, chart=memory_chart(found))
+    compare = address.comparison([result.query + address.VERIFIED])
+    chart = memory_chart(found)
+    return pages.site_page(
+        request, "verification.html", result=result, labels=TERM_LABELS, chart=chart, compare=compare
+    )
 
 
 @router.post("/plan/verify.json")

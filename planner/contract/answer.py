@@ -260,12 +260,18 @@ class Timeline(_Open):
 
 
 class Evidence(_Open):
-    """Which tiers of evidence stand behind the answer; `notes` say what was built and traced."""
+    """Which tiers of evidence stand behind the answer; `notes` say what was built and traced, or what ran.
+
+    Of a measured plan the answer's numbers are the estimate's, `differences` hold the run's bytes in place of a
+    trace's, and `measured` its figures by name, such as `step_seconds`. `job` is the job that found it.
+    """
 
     tier: Tier = "estimate"
     differences: list[Difference] = []
     notes: list[str] = []
     timeline: Timeline | None = None
+    measured: dict[str, float] = {}
+    job: str | None = None
 
 
 _ESTIMATED = Evidence()

@@ -101,3 +101,9 @@ def test_one_plan_is_no_comparison(trainfit: Trainfit, plans: tuple[str, str]) -
 def test_a_wrong_plan_is_named(trainfit: Trainfit, plans: tuple[str, str]) -> None:
     Path(plans[1]).write_text(QLORA.replace("qlora", "magic"), encoding="utf-8")
     assert "Plan B: `run.method` is 'magic'" in trainfit("report", "create", *plans).error
+
+
+def test_a_job_that_is_none_is_named(trainfit: Trainfit, plans: tuple[str, str]) -> None:
+    outcome = trainfit("report", "create", plans[0], "job:0")
+    assert outcome.code == 2
+    assert "there is no such job" in outcome.error

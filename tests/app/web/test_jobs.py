@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -129,3 +130,38 @@ def test_the_chart_spans_its_width_from_nought() -> None:
 
 def test_the_rhythm_fences_before_others_take_over() -> None:
     assert RHYTHM.beat_seconds < RHYTHM.fence_seconds < RHYTHM.dead_seconds
+
+
+def test_what_a_job_measured_is_kept_in_a_report(application: FastAPI, client: TestClient) -> None:
+    finished(application, client, Ending("succeeded", result={"measurement": measurement()}))
+    job_id = client.get("/api/v1/jobs").json()["items"][0]["id"]
+    assert f'href="/compare?plan=job%3D{job_id}"' in client.get(f"/jobs/{job_id}").text
+    basket = client.get(f"/compare?plan=job%3D{job_id}").text
+    assert "found by a job" in basket
+    there = f"/compare?plan=job%3D{job_id}&plan={quote('v=1&' + QUERY)}"
+    page = client.get(there)
+    assert page.status_code == 200
+    assert "measured</span>" in page.text
+    saved = client.post("/compare/save", data={"plan": [f"job={job_id}", "v=1&" + QUERY]})
+    document = client.get(saved.url.path + ".json").json()
+    assert [plan["tier"] for plan in document["plans"]] == ["measured", "estimate"]
+    evidence = document["answers"][0]["evidence"]
+    assert (evidence["job"], evidence["measured"]["step_seconds"]) == (job_id, 1.25)
+    assert [row["term"] for row in evidence["differences"]] == ["weights"]
+    assert "Measured by a job" in saved.text
+    again = client.get(f"{saved.url.path}?today=1").text
+    assert "measured" in again
+
+
+def test_the_same_over_rest_and_a_job_that_found_nothing_is_refused(application: FastAPI, client: TestClient) -> None:
+    finished(application, client, Ending("succeeded", result={"measurement": measurement()}))
+    job_id = client.get("/api/v1/jobs").json()["items"][0]["id"]
+    made = client.post("/api/v1/reports", json={"requests": [{"job": job_id}, PLAN]})
+    assert made.status_code == 201
+    kept = client.get(f"/api/v1/reports/{made.json()['id']}").json()
+    assert [plan["tier"] for plan in kept["plans"]] == ["measured", "estimate"]
+    empty = put(client).json()["id"]
+    problem = client.post("/api/v1/reports", json={"requests": [PLAN, {"job": empty}]}).json()
+    assert (problem["field"], problem["value"]) == ("requests.1.job", empty)
+    unknown = client.post("/api/v1/reports", json={"requests": [PLAN, {"job": "none"}]})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_job")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -52,6 +53,27 @@ def test_the_button_leads_from_the_answer_to_its_verification(client: TestClient
     assert row is not None
     cells = re.sub(r"<[^>]+>", " ", row[0]).split()
     assert cells[:10] == ["peak", "allocated", "13.0", "GiB", "14.0", "GiB", "−", "1.00", "GiB", "trace"]
+
+
+def test_a_verified_plan_keeps_its_tier_in_a_comparison_and_in_a_report(client: TestClient) -> None:
+    page = client.post(f"/plan/verify?{QUERY}", headers=HTML).text
+    (there,) = re.findall(r'href="(/compare[?]plan=[^"]*verified)"', page)
+    assert ">verified</span>" in client.get(html.unescape(there), headers=HTML).text
+    sent = {"plan": [f"{QUERY}&evidence=verified", QUERY]}
+    saved = client.post("/compare/save", data=sent, headers=HTML)
+    document = client.get(saved.url.path + ".json").json()
+    assert [plan["tier"] for plan in document["plans"]] == ["verified", "estimate"]
+    assert document["answers"][0]["evidence"]["differences"]
+    assert document["answers"][0]["evidence"]["timeline"] is None
+    assert "What was found out" in saved.text
+
+
+def test_a_report_over_rest_verifies_what_it_is_told_to(client: TestClient) -> None:
+    plan = {"model": {"id": "meta-llama/Llama-3.1-8B"}, "machine": {"device": "nvidia-rtx-4090-24gb"}}
+    made = client.post("/api/v1/reports", json={"requests": [{"verify": plan}, plan]})
+    assert made.status_code == 201, made.text
+    kept = client.get(f"/api/v1/reports/{made.json()['id']}").json()
+    assert [one["tier"] for one in kept["plans"]] == ["verified", "estimate"]
 
 
 def test_what_is_not_modelled_has_no_button(client: TestClient) -> None:
