@@ -42,7 +42,9 @@ KINDS: Mapping[str, Kind] = {
         "Send `Authorization: Bearer` with the edit_token that came with the report, or use the browser that made it.",
     ),
     "token_needed": Kind(
-        401, "A token is needed", "Send Authorization: Bearer and the value of TRAINFIT_TOKEN that the server has."
+        401,
+        "A token is needed",
+        "Send `Authorization: Bearer` and the value of TRAINFIT_TOKEN that the server has, or show it on a page.",
     ),
     "jobs_are_off": Kind(
         403,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from starlette.responses import Response
@@ -42,8 +43,15 @@ def respond(request: Request, problem: Problem) -> Response:
     kind = KINDS.get(problem.document.code, KINDS["invalid_request"])
     before = {"/plan": "/", "/plan/verify": "/plan"}.get(request.url.path)
     back = f"{before}?{request.url.query}" if before and request.url.query else "/"
+    sign_in = _sign_in_address(request) if kind is KINDS["token_needed"] else None
     site = {"version": request.app.version, "navigation": request.app.state.navigation, "here": ""}
-    return page("error.html", problem.status, problem=problem, remedy=kind.remedy, back=back, **site)
+    return page("error.html", problem.status, problem=problem, remedy=kind.remedy, back=back, sign_in=sign_in, **site)
+
+
+def _sign_in_address(request: Request) -> str:
+    """Where a browser shows the token, to come back to the job that it asked for."""
+    name, _, job_id = request.url.path.removeprefix("/jobs").partition("/")
+    return "/jobs/sign-in" if name or "/" in job_id else f"/jobs/sign-in?{urlencode({'job': job_id})}"
 
 
 def wants_page(request: Request) -> bool:

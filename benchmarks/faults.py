@@ -24,7 +24,7 @@ from uuid import uuid4
 import httpx2 as httpx
 import psutil
 
-from app.db.jobs import FINAL
+from app.db.changes import FINAL
 from app.jobs.tree import JOB_MARK, WORKER_MARK, marked
 from tests.app.jobs.fleet import QUICK, ROOT, Fleet
 

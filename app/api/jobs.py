@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from app.access import require_token
+from app.access import require_reader, require_token
 from app.api.body import parse_request, read_json
 from app.api.estimates import REQUEST_SCHEMA
 from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
@@ -93,6 +93,7 @@ class WorkerDocument(BaseModel):
     name: str
     live: bool = Field(description="whether it was heard of lately")
     device_classes: list[str]
+    device_counts: dict[str, int] = Field(description="how many devices of each class one job can have")
     machine: dict[str, Any]
     stack: dict[str, str | None]
     protocol: int
@@ -116,8 +117,8 @@ def document_of(job: Job) -> JobDocument:
 
 def summary_of(job: Job) -> JobSummary:
     """A stored job as a list shows it."""
-    derived = {"worker": job.worker_id, "depth": job.spec.get("depth"), "steps": job.spec["steps"]}
-    return JobSummary.model_validate(job.model_dump(include=set(JobSummary.model_fields) - derived.keys()) | derived)
+    known = job.model_dump(include=set(JobSummary.model_fields))
+    return JobSummary.model_validate(known | {"worker": job.worker_id})
 
 
 def worker_document(worker: Worker, live: bool, job: Job | None) -> WorkerDocument:
@@ -132,6 +133,11 @@ def jobs_of(request: Request) -> JobService:
 
 
 Jobs = Annotated[JobService, Depends(jobs_of)]
+_READERS: dict[str, Any] = {
+    "dependencies": [Depends(require_reader)],
+    "responses": {401: problem_response("A token is needed")},
+}
+"""On an address that others reach, jobs are shown to whoever has the token: plans and logs may be private."""
 _SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["kind"],
@@ -238,7 +244,7 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-@router.get("/jobs", summary="The jobs, newest first, without plans and results")
+@router.get("/jobs", summary="The jobs, newest first, without plans and results", **_READERS)
 def list_jobs(
     jobs: Jobs,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
@@ -249,7 +255,7 @@ def list_jobs(
     return JobPage(items=[summary_of(job) for job in page.items], next=page.next)
 
 
-@router.get("/jobs/{job_id}", summary="One job with its result")
+@router.get("/jobs/{job_id}", summary="One job with its result", **_READERS)
 def get_job(job_id: str, jobs: Jobs) -> JobDocument:
     return document_of(jobs.get(job_id))
 
@@ -274,7 +280,9 @@ async def _known_job(job_id: str, request: Request) -> Job:
     return await run_in_threadpool(jobs_of(request).get, job_id)
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, summary="What a job says, as it says it")
+@router.get(
+    "/jobs/{job_id}/events", response_class=EventSourceResponse, summary="What a job says, as it says it", **_READERS
+)
 async def stream_events(
     request: Request,
     job: Annotated[Any, Depends(_known_job)],

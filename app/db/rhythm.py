@@ -19,6 +19,10 @@ class Rhythm:
     """How often the janitor goes round."""
     dispatch_seconds: float = 0.25
     """How often a worker looks for new jobs."""
+    engine_kept_seconds: float = 86_400.0
+    """How long the engine's record of a run stays after its end, for whoever looks into a fault."""
+    forget_seconds: float = 60.0
+    """How often a worker looks for such records."""
     recovery_seconds: float = 10.0
     """How long after its start the engine may take to find what it was doing when it was killed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Index, MetaData, TypeDecorator
+from sqlalchemy import JSON, DateTime, Index, Integer, MetaData, String, TypeDecorator
 from sqlmodel import Column, Field, SQLModel
 
 # Constraints need names before a migration can change them.
@@ -54,10 +54,16 @@ class Job(SQLModel, table=True):
     phase: str | None = Field(default=None, description="what a running job does: build, warm_up, measure, ...")
     failure_kind: str | None = None
     message: str | None = Field(default=None, description="one sentence for people")
-    spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    title: str = Field(
+        default="", sa_column=Column(String, nullable=False, server_default=""), description="what it does, in words"
+    )
+    steps: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    depth: int | None = None
+    spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="a list does not read it")
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     device_class: str = Field(index=True)
-    queue: str = Field(index=True, description="the device class, or worker/<id> where one worker was asked for")
+    device_count: int = Field(default=1, sa_column=Column(Integer, nullable=False, server_default="1"))
+    queue: str = Field(index=True, description="of the devices, or worker/<id> where one worker was asked for")
     protocol: int
     worker_id: str | None = Field(default=None, index=True)
     attempts: int = 0
@@ -101,6 +107,10 @@ class Worker(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     device_classes: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    device_counts: dict[str, int] = Field(
+        default_factory=dict[str, int], sa_column=Column(JSON, nullable=False, server_default="{}"),
+        description="how many devices of each class one job can have",
+    )  # fmt: skip
     machine: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="what pages say of it")
     stack: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False), description="versions of its libraries")
     protocol: int

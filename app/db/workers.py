@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func
+from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, delete, select
 
 from app.db.database import Database
 from app.db.rhythm import Rhythm
 from app.db.tables import Job, Worker, now
 
+PROCESSOR = "cpu"
+MAXIMUM_RANKS = 2**16
+"""Of one job on a processor, which its ranks share; JobSpec says how many it may have."""
 KEPT_HOURS = 24
 """How long a worker that is gone stays in the list."""
 
@@ -28,10 +32,31 @@ def queue_of_worker(worker_id: str) -> str:
     return f"worker/{worker_id}"
 
 
-def serves(worker: Worker, queue: str, protocol: int) -> bool:
-    """Whether a worker takes jobs of a queue."""
-    queues = {*worker.device_classes, queue_of_worker(worker.id)}
-    return worker.protocol == protocol and queue in queues
+def queue_of_devices(device_class: str, count: int) -> str:
+    """The queue of jobs on so many devices of a class. The processor is one, however many ranks share it."""
+    return device_class if count == 1 or device_class == PROCESSOR else f"{device_class} x{count}"
+
+
+def queues_of(worker_id: str, device_counts: Mapping[str, int]) -> list[str]:
+    """The queues that a worker with these devices serves: of each number of them that it has, and its own."""
+    of_devices = [
+        queue_of_devices(name, number) for name, count in device_counts.items() for number in range(1, count + 1)
+    ]
+    return [*of_devices, queue_of_worker(worker_id)]
+
+
+def devices_of(worker: Worker, device_class: str) -> int:
+    """How many devices of a class one job can have there."""
+    if device_class not in worker.device_classes:
+        return 0
+    return MAXIMUM_RANKS if device_class == PROCESSOR else worker.device_counts.get(device_class, 1)
+
+
+def serves(worker: Worker, job: Job) -> bool:
+    """Whether a worker takes a job: by its protocol and queue, and with as many devices as the job needs."""
+    own = {queue_of_devices(job.device_class, job.device_count), queue_of_worker(worker.id)}
+    has_devices = devices_of(worker, job.device_class) >= job.device_count
+    return worker.protocol == job.protocol and job.queue in own and has_devices
 
 
 def live_workers(session: Session, rhythm: Rhythm) -> list[Worker]:
@@ -79,7 +104,8 @@ class WorkerStore:
         with self._database.reading() as session:
             live = {worker.id for worker in live_workers(session, self._rhythm)}
             rows = list(session.exec(select(Worker).order_by(col(Worker.heartbeat_at).desc())))
-            running = session.exec(select(Job).where(col(Job.state).in_(("starting", "running"))))
+            light = load_only(col(Job.id), col(Job.title), col(Job.worker_id))  # pyright: ignore[reportArgumentType]
+            running = session.exec(select(Job).options(light).where(col(Job.state).in_(("starting", "running"))))
             jobs = {job.worker_id: job for job in running}
         listed = [(row, row.id in live, jobs.get(row.id)) for row in rows]
         return sorted(listed, key=lambda entry: not entry[1])

@@ -23,19 +23,21 @@ _NAMES = Path("/usr/share/libdrm/amdgpu.ids")
 def probe_amd(sys: Path, names: Path = _NAMES) -> Probe:
     """Every card of the amdgpu driver; `names` is libdrm's list of marketing names."""
     listed = read_text(names) or ""
-    gfx_by_minor = _gfx_by_render_minor(sys)
-    found = tuple(_device(card, gfx_by_minor, listed) for card in cards(sys, AMD_VENDOR))
+    nodes = _nodes(sys)
+    found = tuple(_device(card, nodes, listed) for card in cards(sys, AMD_VENDOR))
     return Probe(found, None if found else "no AMD card under /sys/class/drm")
 
 
-def _device(card: Card, gfx_by_minor: dict[int, str], listed: str) -> FoundDevice:
-    gfx = gfx_by_minor.get(card.render_minor) if card.render_minor is not None else None
+def _device(card: Card, nodes: dict[int, tuple[int, str]], listed: str) -> FoundDevice:
+    index, gfx = nodes.get(-1 if card.render_minor is None else card.render_minor, (0, None))
     return FoundDevice(
         vendor="amd",
         kind="apu" if gfx in _INTEGRATED else "gpu",
         name=_name(card, listed),
         driver=card.driver,
         uuid=read_text(card.device / "unique_id"),
+        address=card.address,
+        index=index,
         pci_id=card.pci_id,
         architecture=gfx,
         memory_total_bytes=read_int(card.device / "mem_info_vram_total"),
@@ -53,12 +55,14 @@ def _name(card: Card, listed: str) -> str:
     return line[1].strip() if line else f"AMD device {card.pci_id}"
 
 
-def _gfx_by_render_minor(sys: Path) -> dict[int, str]:
-    """KFD's nodes: `gfx_target_version` 90402 is gfx942, 110000 is gfx1100, 90010 is gfx90a."""
-    result: dict[int, str] = {}
-    for node in children(sys / "class" / "kfd" / "kfd" / "topology" / "nodes", "*"):
+def _nodes(sys: Path) -> dict[int, tuple[int, str]]:
+    """KFD's nodes with a GPU, by render node: the number that ROCm gives it, its place among them, and its name:
+    `gfx_target_version` 90402 is gfx942, 110000 is gfx1100, 90010 is gfx90a."""
+    result: dict[int, tuple[int, str]] = {}
+    found = children(sys / "class" / "kfd" / "kfd" / "topology" / "nodes", "[0-9]*")
+    for node in sorted(found, key=lambda folder: int(folder.name)):
         fields = dict(re.findall(r"^(\w+) (\d+)$", read_text(node / "properties") or "", re.MULTILINE))
         version, minor = int(fields.get("gfx_target_version", 0)), int(fields.get("drm_render_minor", 0))
         if version and minor:
-            result[minor] = f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
+            result[minor] = len(result), f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
     return result

@@ -35,13 +35,19 @@ class FoundMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDevice:
-    """An accelerator as its driver names it. `reserved_bytes` is what the driver keeps for itself, where it says so."""
+    """An accelerator as its driver names it. `reserved_bytes` is what the driver keeps for itself, where it says so.
+
+    `index` is its number as the vendor's own variable counts it (CUDA_VISIBLE_DEVICES in PCI order,
+    HIP_VISIBLE_DEVICES, ZE_AFFINITY_MASK), `address` the PCI address that Linux gives it.
+    """
 
     vendor: str
     kind: DeviceKind
     name: str
     driver: str | None = None
     uuid: str | None = None
+    address: str | None = None
+    index: int = 0
     pci_id: str | None = None
     architecture: str | None = None
     memory_total_bytes: int | None = None

@@ -37,6 +37,7 @@ def _device(nvml: Any, index: int, driver: str) -> FoundDevice:
         name=_text(nvml.nvmlDeviceGetName(handle)),
         driver=driver,
         uuid=None if uuid is None else _text(uuid),
+        index=index,
         architecture=None if capability is None else f"sm_{capability[0]}{capability[1]}",
         memory_total_bytes=total_bytes,
         reserved_bytes=reserved_bytes,

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from app.db.changes import Ending, Run
 from app.db.errors import DatabaseUnavailable
-from app.db.jobs import Ending, JobStore, Run, UnknownJob
+from app.db.jobs import JobStore, UnknownJob
 from app.db.rhythm import Rhythm
 from app.detect import detect
 from app.jobs.confine import reap_orphans
-from app.jobs.devices import device_names
+from app.jobs.devices import CPU, Slot, visible
 from app.jobs.judge import GiveBack, judge
 from app.jobs.launch import LOG_NAME, Events, Launch, Order, Outcome, run, storable
-from app.jobs.locks import device_locks
+from app.jobs.locks import Held, device_locks
 from app.jobs.spec import JobResult, JobSpec
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Attempts:
         jobs: JobStore,
         directory: Path,
         worker_id: str,
+        slots: Sequence[Slot],
         module: str,
         rhythm: Rhythm,
         stopping: threading.Event,
@@ -48,6 +50,7 @@ class Attempts:
         self._jobs = jobs
         self._directory = directory
         self._worker_id = worker_id
+        self._slots = slots
         self._module = module
         self._rhythm = rhythm
         self.stopping = stopping
@@ -95,29 +98,32 @@ class Attempts:
             return None
         if job is None:
             return None
-        names = device_names(job.device_class, int(job.spec.get("device_count", 1)))
-        with device_locks(names, self.stopping.wait) as locks:
-            if locks is None:
+        slots = [slot for slot in self._slots if slot.device_class == job.device_class]
+        count = 0 if job.device_class == CPU else job.device_count
+        if len(slots) < count:  # the worker was restarted with less hardware; the janitor lets the job wait for more
+            return None
+        with device_locks(slots, count, self.stopping.wait) as held:
+            if held is None:
                 return None
             taken = self._until_available(lambda: self._jobs.begin(job_id, dispatch, self._worker_id))
             if taken is None:
                 return None
-            outcome = self._run(taken, locks)
+            outcome = self._run(taken, held)
         return {"run": asdict(taken), "kind": job.kind, "outcome": outcome.model_dump(mode="json")}
 
-    def _run(self, taken: Run, locks: list[int]) -> Outcome:
+    def _run(self, taken: Run, held: Held) -> Outcome:
         try:
             spec = JobSpec.model_validate(taken.spec)
         except ValidationError as error:
             text = f"the specification is none: {' '.join(str(error).split())[:300]}"
             return Outcome(kind="result", result=JobResult(outcome="failed", failure_kind="invalid_spec", message=text))
         try:
-            return self._launched(taken, spec, locks)
+            return self._launched(taken, spec, held)
         except Exception as error:  # whatever it is, the job must not be left in between
             detail = f"its worker could not run it: {type(error).__name__}: {error}"[:300]
             return Outcome(kind="vanished", detail=detail, is_infrastructure=True)
 
-    def _launched(self, taken: Run, spec: JobSpec, locks: list[int]) -> Outcome:
+    def _launched(self, taken: Run, spec: JobSpec, held: Held) -> Outcome:
         directory = self._directory / taken.job_id / str(taken.attempt)
         cap_bytes = spec.memory_cap_bytes or available_cap_bytes()
         launch = Launch(
@@ -125,7 +131,8 @@ class Attempts:
             directory=directory,
             mark=f"{taken.job_id}:{taken.attempt}",
             worker_mark=self._worker_id,
-            locks=locks,
+            locks=held.descriptors,
+            devices=visible(held.slots),
             memory_cap_bytes=cap_bytes,
             module=self._module,
             look_seconds=self._rhythm.look_seconds,

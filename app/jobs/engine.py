@@ -8,7 +8,9 @@ rises when these steps or their order change.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
@@ -16,11 +18,15 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from app.jobs.spec import PROTOCOL
 
 APPLICATION: Final = "trainfit"
+WORKFLOW: Final = "run_job"
 JOB_WORKFLOW_VERSION: Final = f"job-protocol-{PROTOCOL}"
 POLLING_SECONDS: Final = 0.25
 RARE_POLLING_SECONDS: Final = 1.0
 """Of the queue that only one worker serves: polling takes processor time from what is measured."""
 WAITS: Final = frozenset({"ENQUEUED", "DELAYED", "PENDING"})
+ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+MOST_FORGOTTEN: Final = 500
+"""At once, so that no transaction holds the engine's tables for long."""
 
 Attempt = Callable[[str, int], "dict[str, Any] | None"]
 Settle = Callable[["dict[str, Any]"], None]
@@ -37,7 +43,7 @@ def _settle(attempted: dict[str, Any]) -> None:
     _work["settle"](attempted)
 
 
-@DBOS.workflow(name="run_job", max_recovery_attempts=None)
+@DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
 def _run_job(job_id: str, dispatch: int) -> None:
     attempted = _attempt(job_id, dispatch)
     if attempted is not None:
@@ -85,6 +91,18 @@ class Engine:
         if status is None or status.status not in WAITS:
             return False
         return status.status != "PENDING" or status.executor_id in live_workers
+
+    def forget(self, age_seconds: float) -> int:
+        """Delete workflows that ended so long ago, with their steps; how many. What a job came to is in our tables, and
+        a workflow's name never comes again."""
+        before = datetime.fromtimestamp(time.time() - age_seconds, UTC).isoformat()
+        ended = DBOS.list_workflows(
+            status=ENDED, name=WORKFLOW, completed_before=before, limit=MOST_FORGOTTEN, load_input=False,
+            load_output=False,
+        )  # fmt: skip
+        if ended:
+            DBOS.delete_workflows([workflow.workflow_id for workflow in ended])
+        return len(ended)
 
 
 def workflow_id(job_id: str, dispatch: int) -> str:

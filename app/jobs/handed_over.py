@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from app.db.errors import DatabaseUnavailable
 from app.jobs.devices import CPU
-from app.jobs.spec import PROTOCOL, JobSpec
+from app.jobs.rows import row_of
+from app.jobs.spec import JobSpec
 from app.jobs.verifier import Limits, Question
 from planner.contract import Answer
 
@@ -42,9 +43,6 @@ class HandedOver:
         return None
 
     def _submit(self, question: Question) -> Job:
-        from app.db.jobs import new_id
-        from app.db.tables import Job
-
         spec = JobSpec(
             kind="verify",
             **question.payload(),
@@ -53,11 +51,7 @@ class HandedOver:
             deadline_seconds=max(LEAST_DEADLINE_SECONDS, self._limits.deadline_seconds),
             memory_cap_bytes=self._limits.memory_bytes + LIBRARIES_BYTES,
         )
-        job = Job(
-            id=new_id(), kind="verify", state="queued", spec=spec.model_dump(mode="json"), queue=CPU,
-            device_class=CPU, protocol=PROTOCOL, request_sha256=question.sha256(),
-        )  # fmt: skip
-        return self._jobs.store().submit(job)[0]
+        return self._jobs.store().submit(row_of(spec, CPU, question.sha256()))[0]
 
 
 def answer_of(job: Job) -> Answer | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from app.db.jobs import Ending
+from app.db.changes import Ending
 from app.jobs.launch import Outcome
 from app.jobs.spec import JobKind, JobResult
 from planner.measurement import Measurement

@@ -21,6 +21,7 @@ from typing import IO, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import app
+from app.jobs.devices import visible
 from app.jobs.isolated import KEPT_VARIABLES
 from app.jobs.spec import RESULT_NAME, JobEventDocument, JobResult, JobSpec
 from app.jobs.tree import JOB_MARK, WORKER_MARK, end_marked, family, resident_bytes
@@ -41,11 +42,8 @@ MAXIMUM_RESULT_BYTES: Final = 8 * 2**20
 TAIL_BYTES: Final = 4 * 2**10
 BATCH: Final = 500
 
-DEVICE_VARIABLES: Final = (
-    "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "ROCR_VISIBLE_DEVICES",
-    "ZE_AFFINITY_MASK",
-)  # fmt: skip
-"""Which accelerators the worker was given; a job on the processor sees none."""
+DEVICE_VARIABLES: Final = ("HSA_OVERRIDE_GFX_VERSION",)
+"""How the worker's accelerators are to be used; which of them a job sees, its launch says."""
 OFFLINE_VARIABLES: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
@@ -92,6 +90,9 @@ class Launch(BaseModel):
     mark: str = Field(description="what marks the processes of this run and of no other")
     worker_mark: str
     locks: list[int] = Field(default_factory=list[int], description="descriptors that the process holds on to")
+    devices: dict[str, str] = Field(
+        default_factory=lambda: visible([]), description="variables that show the process its devices and no other"
+    )
     memory_cap_bytes: int
     module: str = RUNNER
     look_seconds: float = 0.4
@@ -326,13 +327,9 @@ def _read_result(path: Path) -> JobResult:
 
 def _environment(launch: Launch) -> dict[str, str]:
     """No secrets, no proxies, no network of the Hub; our own code on the path; the marks."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    if launch.spec.device_class == "cpu":
-        devices = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
-    else:
-        devices = {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
+    kept = {name: os.environ[name] for name in (*KEPT_VARIABLES, *DEVICE_VARIABLES) if name in os.environ}
     marks = {JOB_MARK: launch.mark, WORKER_MARK: launch.worker_mark}
-    return kept | OFFLINE_VARIABLES | devices | marks | {"PYTHONPATH": str(Path(app.__file__).parent.parent)}
+    return kept | OFFLINE_VARIABLES | launch.devices | marks | {"PYTHONPATH": str(Path(app.__file__).parent.parent)}
 
 
 def _kernel_kills() -> int:

@@ -23,7 +23,8 @@ from app.db.opened import OpenedDatabase
 from app.db.rhythm import RHYTHM, Rhythm
 from app.jobs.depth import deepest, depth_of
 from app.jobs.devices import device_class, has_workers
-from app.jobs.spec import MAXIMUM_DEVICES, PROTOCOL, JobKind, JobSpec
+from app.jobs.rows import row_of
+from app.jobs.spec import MAXIMUM_DEVICES, JobKind, JobSpec
 from app.plans import Plan, Plans
 from app.problems import Problem
 from planner.contract import Answer, EstimateRequest
@@ -96,18 +97,12 @@ class JobService:
         Raises:
             Problem: it can't be run as asked, and why.
         """
-        from app.db.jobs import new_id
-        from app.db.tables import Job
-
         known = None if key is None else self._known_by(key, order)
         if known is not None:  # also when the plan, the machine or the queue would be judged otherwise by now
             return known, False
         spec, place = self._measuring(order) if order.kind == "measure" else self._calibrating(order)
         self._refuse_when_crowded()
-        job = Job(
-            id=new_id(), kind=order.kind, state="queued", spec=spec.model_dump(mode="json"), queue=place.queue,
-            device_class=place.device_class, protocol=PROTOCOL, idempotency_key=key, request_sha256=order.sha256(),
-        )  # fmt: skip
+        job = row_of(spec, place.queue, order.sha256(), key)
         return self._unless_reused(key, lambda: self.store().submit(job))
 
     def _known_by(self, key: str, order: Order) -> Job | None:
@@ -241,33 +236,40 @@ class JobService:
         return spec, place
 
     def _place(self, machine: Machine, worker_id: str | None, device_count: int) -> _Place:
+        from app.db.workers import devices_of, queue_of_devices, queue_of_worker
+
         name = device_class(machine.device)
         if worker_id is None:
-            own = self._own_worker(name) if machine.is_this_machine else None
-            queue = name if own is None else f"worker/{own.id}"
+            own = self._own_worker(name, device_count) if machine.is_this_machine else None
+            queue = queue_of_devices(name, device_count) if own is None else queue_of_worker(own.id)
             return _Place(name, machine.device.id, device_count, queue)
         worker = self._worker(worker_id)
-        if name not in worker.device_classes:
+        has = devices_of(worker, name)
+        if has < device_count:
             raise Problem(
                 "invalid_request",
-                f"worker {worker.name} has no {name}",
+                f"worker {worker.name} has {'no' if not has else f'{has} of the {device_count}'} {name}",
                 field="worker",
                 value=worker_id,
-                accepted=f"a worker with {name}",
+                accepted=f"a worker with {name}" if device_count == 1 else f"a worker with {device_count} x {name}",
             )
-        return _Place(name, machine.device.id, device_count, f"worker/{worker_id}")
+        return _Place(name, machine.device.id, device_count, queue_of_worker(worker_id))
 
-    def _own_worker(self, name: str) -> Worker | None:
-        """A live worker of this very machine that has the class: another's device is not the one that was asked for."""
+    def _own_worker(self, name: str, count: int) -> Worker | None:
+        """A live worker of this very machine with these devices: another's are not those that were asked for."""
+        from app.db.workers import devices_of
+
         here = platform.node()
         owned = (worker for worker, live, _ in self.workers() if live and worker.machine.get("host") == here)
-        return next((worker for worker in owned if name in worker.device_classes), None)
+        return next((worker for worker in owned if devices_of(worker, name) >= count), None)
 
     def _own_device(self, worker_id: str) -> _Place:
         """The best device of a worker."""
+        from app.db.workers import queue_of_worker
+
         worker = self._worker(worker_id)
         devices = worker.machine.get("devices") or [{"id": "unknown"}]
-        return _Place(worker.device_classes[0], str(devices[0]["id"]), 1, f"worker/{worker_id}")
+        return _Place(worker.device_classes[0], str(devices[0]["id"]), 1, queue_of_worker(worker_id))
 
     def _worker(self, worker_id: str) -> Worker:
         found = next((worker for worker, _, _ in self.workers() if worker.id == worker_id), None)

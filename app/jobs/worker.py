@@ -22,11 +22,11 @@ from app.db.errors import DatabaseUnavailable
 from app.db.jobs import JobStore, UnknownJob
 from app.db.rhythm import RHYTHM, Rhythm
 from app.db.tables import Worker
-from app.db.workers import WorkerStore, queue_of_worker
+from app.db.workers import WorkerStore, queues_of
 from app.detect import detect, to_machines
 from app.jobs.attempts import Attempts
 from app.jobs.confine import adopt_orphans
-from app.jobs.devices import device_classes
+from app.jobs.devices import counts_of, device_class, given, slots_of
 from app.jobs.engine import Engine
 from app.jobs.identity import Identity
 from app.jobs.launch import RUNNER
@@ -66,11 +66,15 @@ class WorkerProcess:
         self._rhythm = rhythm
         self._protocol = protocol
         self._stopping = threading.Event()
-        self._attempts = Attempts(self._jobs, self._jobs_dir, self.id, module, rhythm, self._stopping, self._is_fenced)
+        found = given(detect(), os.environ)
+        self._machines = to_machines(found)
+        slots = slots_of(found)
+        self._counts = counts_of(slots, [device_class(machine.device) for machine in self._machines])
+        self._attempts = Attempts(
+            self._jobs, self._jobs_dir, self.id, slots, module, rhythm, self._stopping, self._is_fenced
+        )
         self._beaten_at = time.monotonic()
-        self._machines = to_machines(detect())
-        self._classes = device_classes(self._machines)
-        self.queues = [*self._classes, queue_of_worker(self._identity.id)]
+        self.queues = queues_of(self.id, self._counts)
 
     @property
     def id(self) -> str:
@@ -108,7 +112,8 @@ class WorkerProcess:
             Worker(
                 id=self.id,
                 name=self._identity.name,
-                device_classes=self._classes,
+                device_classes=list(self._counts),
+                device_counts=self._counts,
                 machine=_described(self._machines),
                 stack=_libraries(),
                 protocol=self._protocol,
@@ -121,13 +126,16 @@ class WorkerProcess:
 
     def _go_round(self, engine: Engine) -> None:
         """Hand jobs over as they come; now and then look whether everything is where it belongs."""
-        tidied_at, begun_at = -1e9, time.monotonic()
+        tidied_at, forgotten_at, begun_at = -1e9, -1e9, time.monotonic()
         while not self._stopping.wait(self._pause_seconds()):
             try:
                 self._hand_over(engine)
                 if time.monotonic() - tidied_at >= self._rhythm.tidy_seconds:
                     tidied_at = time.monotonic()
                     self._tidy(engine, recovered=tidied_at - begun_at > self._rhythm.recovery_seconds)
+                if time.monotonic() - forgotten_at >= self._rhythm.forget_seconds and not self._attempts.running():
+                    forgotten_at = time.monotonic()
+                    engine.forget(self._rhythm.engine_kept_seconds)
             except (DatabaseUnavailable, UnknownJob):
                 self._stopping.wait(RETRY_SECONDS)
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.access import needs_token, require_token
+from app.access import may_read, needs_token, remember, require_reader, require_token
 from app.jobs.handed_over import answer_of
 from app.jobs.results import measurement_of
-from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
+from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order, is_id
 from app.jobs.spec import FINAL_STATES, JobSpec
 from app.plans import Plan
 from app.web import pages
@@ -92,29 +92,14 @@ def shown(job: Job) -> Shown:
         word, tone = "Out of memory", "maybe"
     ended = job.finished_at or (datetime.now(UTC) if job.started_at else None)
     seconds = None if job.started_at is None or ended is None else (ended - job.started_at).total_seconds()
-    return Shown(
-        job.id, title_of(job), job.state, word, tone, job.message or "", job.device_class, job.created_at, seconds
-    )
-
-
-def title_of(job: Job) -> str:
-    """What a job does, in words."""
-    if job.kind == "calibrate":
-        return f"Calibrate {job.device_class}"
-    spec: Any = job.spec
-    verb = "Verify" if job.kind == "verify" else "Measure"
-    try:
-        model, method = spec["request"]["model"]["id"], spec["request"]["run"]["method"]
-        return f"{verb} {model or 'pasted ' + str(spec['config'].get('model_type', 'model'))}, {method or 'lora'}"
-    except (KeyError, TypeError):  # of a version that wrote it differently
-        return f"{verb} a plan"
+    return Shown(job.id, job.title, job.state, word, tone, job.message or "", job.device_class, job.created_at, seconds)
 
 
 def _jobs(request: Request) -> JobService:
     return request.app.state.jobs
 
 
-@router.get("/jobs")
+@router.get("/jobs", dependencies=[Depends(require_reader)])
 def jobs_page(request: Request, cursor: str | None = None) -> Response:
     """The jobs, newest first."""
     page = _jobs(request).find(limit=50, before=cursor)
@@ -123,7 +108,7 @@ def jobs_page(request: Request, cursor: str | None = None) -> Response:
     )
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", dependencies=[Depends(require_reader)])
 def job_page(request: Request, job_id: str) -> Response:
     """One job: what it does, says and found."""
     jobs = _jobs(request)
@@ -217,7 +202,14 @@ async def cancel(request: Request, job_id: str) -> Response:
     """End a job."""
     await _check_token(request)
     await run_in_threadpool(_jobs(request).cancel, job_id)
-    return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+    return _shown_to_its_reader(request, job_id)
+
+
+@router.post("/jobs/sign-in")
+async def sign_in(request: Request) -> Response:
+    """Exchange the token for a cookie that lets this browser look at jobs."""
+    await _check_token(request)
+    return _shown_to_its_reader(request, request.query_params.get("job", ""))
 
 
 @router.get("/workers")
@@ -228,7 +220,7 @@ def workers_page(request: Request) -> Response:
         "workers.html",
         here="/jobs",
         workers=_jobs(request).workers(),
-        title_of=title_of,
+        says_jobs=may_read(request),
         now=datetime.now(UTC),
         needs_token=needs_token(request.app.state.settings),
     )
@@ -236,7 +228,14 @@ def workers_page(request: Request) -> Response:
 
 async def _submitted(request: Request, order: Order) -> Response:
     job, _ = await run_in_threadpool(_jobs(request).submit, order)
-    return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+    return _shown_to_its_reader(request, job.id)
+
+
+def _shown_to_its_reader(request: Request, job_id: str) -> Response:
+    """On to a job's page, or to the list; who came here has shown the token, and need not show it again to look."""
+    response = RedirectResponse(f"/jobs/{job_id}" if is_id(job_id) else "/jobs", status_code=303)
+    remember(request, response)
+    return response
 
 
 async def _check_token(request: Request) -> None:

@@ -1,12 +1,13 @@
 """`python -m benchmarks.calibration [calibrate | measure | report] ...`: is a calibrated time right?
 
-    calibrate FILE            calibrates this machine, one thread, by the processor's clock, and writes the document
-    measure FILE [SECONDS]    runs the cases that FILE does not hold yet, for SECONDS in all, a line for each
-    report CALIBRATION FILE   predicts each case by the calibration and prints every row
+    calibrate CALIBRATION [busy]          calibrates this machine as `trainfit calibrate` does, and writes the document
+    measure CALIBRATION FILE [SECONDS]    runs the cases that FILE does not hold yet, for SECONDS in all
+    report CALIBRATION FILE               predicts each case by the calibration and prints every row
 
-One thread and the processor's clock, because other work shares the cores of the machine that this is developed on: time
-that others took is not counted. Each case is built and timed twice, in a process of its own; what the second says
-over the first is the noise that no prediction can be better than.
+All cores and the wall's clock, on a machine that does nothing else. `busy` is for one that other work shares: one
+thread by the processor's clock, so that time that others took is not counted. Cases run with the threads and by the
+clock of the calibration, which may also be one of `GET /api/v1/calibrations/ID`. Each is built and timed twice, in
+processes of its own; what the second says over the first is the noise that no prediction can be better than.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def processor() -> Machine:
     return next(machine for machine in to_machines(detect()) if machine.device.kind == "cpu")
 
 
-def calibrate(file: Path) -> None:
+def calibrate(file: Path, *, busy: bool) -> None:
     """One calibration."""
     from planner.calibration.calibrate import Identity
     from planner.calibration.calibrate import calibrate as run
@@ -52,29 +53,29 @@ def calibrate(file: Path) -> None:
         def point(self, number: int, of: int, seconds: float, label: str) -> None:
             print(f"{number:4d} of {of:4d} {seconds:8.3f} s  {label}", flush=True)
 
-    use_threads(1)
-    device, machine = Device("cpu", clock="processor"), processor()
+    threads = use_threads(1 if busy else len(os.sched_getaffinity(0)))
+    device, machine = Device("cpu", clock="processor" if busy else "wall"), processor()
     date = datetime.now(UTC).isoformat()
-    identity = Identity("benchmark", date, machine.device.id, "cpu", fingerprint_of(machine), 1, stack_of(device))
+    identity = Identity("benchmark", date, machine.device.id, "cpu", fingerprint_of(machine), threads, stack_of(device))
     found = run(identity, machine, device, Said())
     file.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     print(f"{found.seconds:.0f} s; interval {found.interval}")
 
 
-def take_one(case: Case) -> dict[str, Any]:
+def take_one(case: Case, calibration: Calibration) -> dict[str, Any]:
     """Builds and times one case in this process: its parameters, and its seconds by phase."""
     from planner.calibration.calibrate import run
     from planner.calibration.device import Device
     from planner.calibration.models import Example
     from planner.calibration.threads import use_threads
 
-    use_threads(1)
+    use_threads(calibration.threads or 1)
     example = Example(case.name, case.config, case.request.run.model_dump(exclude_unset=True))
-    taken = run(example, processor(), Device("cpu", clock="processor")).taken
+    taken = run(example, processor(), Device("cpu", clock=calibration.clock)).taken
     return {"parameters": taken.parameters, "phases": taken.phases, "steps": taken.step_seconds}
 
 
-def measure(file: Path, seconds: float) -> None:
+def measure(calibration: Calibration, file: Path, seconds: float) -> None:
     """The cases that are not in the file yet; each twice, in children of this process that has the libraries."""
     importlib.import_module("planner.calibration.calibrate")  # loads torch once, before the children
 
@@ -83,21 +84,21 @@ def measure(file: Path, seconds: float) -> None:
     for case in CASES:
         if case.name in done or time.monotonic() + LONGEST_CASE > ends:
             continue
-        found = [_in_a_child(case) for _ in range(2)]
+        found = [_in_a_child(case, calibration) for _ in range(2)]
         with file.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"name": case.name, "parameters": found[0]["parameters"], "runs": found}) + "\n")
         print(case.name, [round(total(run["phases"]), 4) for run in found], flush=True)
     print(f"{len(rows(file))} of {len(CASES)} cases are measured")
 
 
-def _in_a_child(case: Case) -> dict[str, Any]:
+def _in_a_child(case: Case, calibration: Calibration) -> dict[str, Any]:
     """What `take_one` finds in a fork of this process, so that nothing of a case is left for the next."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         with os.fdopen(writer, "w", encoding="utf-8") as out:
-            json.dump(take_one(case), out)
+            json.dump(take_one(case, calibration), out)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as said:
@@ -118,9 +119,13 @@ def total(phases: dict[str, float]) -> float:
     return sum(phases[name] for name in PHASES)
 
 
-def report(calibration_file: Path, file: Path) -> None:
+def read(file: Path) -> Calibration:
+    """A calibration's document."""
+    return Calibration.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def report(calibration: Calibration, file: Path) -> None:
     """Every row, then the errors and the noise."""
-    calibration = Calibration.model_validate_json(calibration_file.read_text(encoding="utf-8"))
     found = {row["name"]: row for row in rows(file)}
     errors: list[float] = []
     noises: list[float] = []
@@ -168,14 +173,12 @@ def _summary(name: str, values: list[float]) -> str:
 def main(arguments: list[str]) -> None:
     """The command."""
     match arguments:
-        case ["calibrate", file]:
-            calibrate(Path(file))
-        case ["measure", file]:
-            measure(Path(file), 270.0)
-        case ["measure", file, seconds]:
-            measure(Path(file), float(seconds))
+        case ["calibrate", file, *busy]:
+            calibrate(Path(file), busy=busy == ["busy"])
+        case ["measure", calibration, file, *seconds]:
+            measure(read(Path(calibration)), Path(file), float(*seconds or [270.0]))
         case ["report", calibration, file]:
-            report(Path(calibration), Path(file))
+            report(read(Path(calibration)), Path(file))
         case _:
             print(__doc__)
 

@@ -38,7 +38,7 @@ class Device:
             known = ", ".join(sorted(ALLOCATORS))
             raise DeviceMissing(f"device_class is {device_class!r}; its first word must be one of {known}")
         self.type = ALLOCATORS[family]
-        if self.type != "cpu" and not _is_available(self.type):
+        if self.type != "cpu" and not _is_available(family, self.type):
             raise DeviceMissing(f"the job asks for {device_class}; torch {torch.__version__} sees no {family} device")
         self.torch = torch.device("cpu") if self.type == "cpu" else torch.device(self.type, index)
 
@@ -102,5 +102,7 @@ def _backend(name: str) -> Any:
     return getattr(torch, name)
 
 
-def _is_available(name: str) -> bool:
-    return bool(hasattr(torch, name) and _backend(name).is_available())
+def _is_available(family: str, name: str) -> bool:
+    """Whether this build of torch sees such devices. CUDA and ROCm share a name; the build is for one of them."""
+    is_other_build = family in ("cuda", "rocm") and (torch.version.hip is not None) != (family == "rocm")
+    return not is_other_build and hasattr(torch, name) and bool(_backend(name).is_available())

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 
-from app.db.jobs import Ending, JobStore, Run
+from app.db.changes import Ending, Run
+from app.db.jobs import JobStore
 from app.db.rhythm import RHYTHM
 from app.db.tables import Worker
 from app.db.workers import WorkerStore

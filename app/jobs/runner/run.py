@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.jobs.devices import device_class
 from app.jobs.runner.confine import cap_data
 from app.jobs.runner.events import Events
 from app.jobs.runner.ranks import Rank, run_ranks
@@ -171,7 +172,7 @@ def _own_machine(spec: JobSpec) -> Machine:
 
     is_processor = spec.device_class.startswith("cpu")
     for machine in to_machines(detect()):
-        if (machine.device.kind == "cpu") == is_processor:
+        if is_processor if machine.device.kind == "cpu" else device_class(machine.device) == spec.device_class:
             return machine
     raise JobFailed("device_error", f"this machine has no {spec.device_class} that can be detected")
 

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from app.db.jobs import Ending, JobStore
+from app.db.changes import Ending
+from app.db.jobs import JobStore
 from app.db.rhythm import RHYTHM
 from app.db.tables import Worker
 from app.db.workers import WorkerStore
@@ -254,10 +255,48 @@ def test_an_address_that_others_reach_asks_for_the_token(public: TestClient) -> 
     assert put(public, authorization="Basic s3cret").status_code == 401
     made = put(public, authorization="Bearer s3cret")
     assert made.status_code == 202
-    assert public.get(made.headers["location"]).status_code == 200
     assert public.delete(made.headers["location"]).status_code == 401
     headers = {"authorization": "Bearer s3cret"}
+    assert public.get(made.headers["location"], headers=headers).json() == made.json()
     assert public.delete(made.headers["location"], headers=headers).json()["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["", "/{id}", "/{id}/events", "?state=queued"])
+def test_who_has_no_token_sees_no_job_there(public: TestClient, path: str) -> None:
+    job_id = put(public, authorization="Bearer s3cret").json()["id"]
+    address = "/api/v1/jobs" + path.format(id=job_id)
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": "trainfit-jobs=s3cret"}):
+        refused = public.get(address, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (401, "token_needed")
+
+
+def test_a_browser_that_showed_the_token_may_look_and_nothing_else(public: TestClient) -> None:
+    job_id = put(public, authorization="Bearer s3cret").json()["id"]
+    html = {"accept": "text/html"}
+    asked = public.get(f"/jobs/{job_id}", headers=html)
+    assert asked.status_code == 401
+    assert f'action="/jobs/sign-in?job={job_id}"' in asked.text
+    wrong = public.post(f"/jobs/sign-in?job={job_id}", data={"token": "wrong"}, headers=html)
+    assert (wrong.status_code, public.cookies) == (401, {})
+    right = public.post(f"/jobs/sign-in?job={job_id}", data={"token": "s3cret"}, headers=html, follow_redirects=False)
+    assert (right.status_code, right.headers["location"]) == (303, f"/jobs/{job_id}")
+    assert "s3cret" not in right.headers["set-cookie"]
+    assert public.get(f"/jobs/{job_id}", headers=html).status_code == 200
+    assert public.get("/jobs", headers=html).status_code == 200
+    assert public.get(f"/api/v1/jobs/{job_id}").status_code == 200
+    assert public.delete(f"/api/v1/jobs/{job_id}").status_code == 401
+    assert public.post(f"/jobs/{job_id}/cancel", headers=html).status_code == 401
+
+
+def test_the_page_of_the_workers_does_not_say_what_they_run_there(public: TestClient) -> None:
+    application: Any = public.app
+    worker(application, "one", "cpu")
+    job_id = put(public, authorization="Bearer s3cret").json()["id"]
+    jobs, _ = stores(application)
+    assert jobs.begin(job_id, jobs.get(job_id).dispatches, "one") is not None
+    page = public.get("/workers", headers={"accept": "text/html"}).text
+    assert jobs.get(job_id).title not in page
+    assert "a job" in page
 
 
 def test_without_a_token_jobs_are_off_there(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from uuid import UUID
 
 import pytest
 
+from app.db.changes import MAXIMUM_ATTEMPTS, WAITING_DAYS, Ending, Run
 from app.db.database import Database
-from app.db.jobs import MAXIMUM_ATTEMPTS, WAITING_DAYS, Ending, JobStore, KeyReused, Run, UnknownJob, new_id
+from app.db.jobs import JobStore, KeyReused, UnknownJob, new_id
 from app.db.rhythm import Rhythm
 from app.db.tables import Calibration, Job, Worker, now
-from app.db.workers import WorkerStore
+from app.db.workers import WorkerStore, queue_of_devices, queues_of
 from app.jobs.spec import FINAL_STATES
 
 QUICK = Rhythm(dead_seconds=0.3)
@@ -27,8 +28,9 @@ class Tables:
         self.jobs = JobStore(database, QUICK)
         self.workers = WorkerStore(database, QUICK)
 
-    def worker(self, name: str = "one", classes: tuple[str, ...] = ("cpu",), protocol: int = 1) -> str:
+    def worker(self, name: str = "one", classes: tuple[str, ...] = ("cpu",), protocol: int = 1, **counts: int) -> str:
         row: dict[str, Any] = {"id": name, "name": name, "device_classes": list(classes), "machine": {}, "stack": {}}
+        row["device_counts"] = {each: counts.get("each", 1) for each in classes}
         self.workers.register(Worker(**row, protocol=protocol))
         return name
 
@@ -94,6 +96,43 @@ def test_without_hardware_a_job_waits_and_says_so_until_there_is_some(tables: Ta
     time.sleep(QUICK.dead_seconds)
     tables.jobs.tidy()
     assert tables.state(job) == "waiting_for_hardware"
+
+
+CARD = "cuda/nvidia-t4-16gb"
+
+
+def test_a_job_of_two_devices_waits_for_a_worker_that_has_two_and_says_who_has_one(tables: Tables) -> None:
+    tables.worker("one", classes=(CARD, "cpu"))
+    queue = queue_of_devices(CARD, 2)
+    job = tables.submit(device_class=CARD, device_count=2, queue=queue)
+    assert tables.state(job) == "waiting_for_hardware"
+    said = f"Waits for a worker with 2 x {CARD}, with job protocol 1: one has 1."
+    assert tables.jobs.get(job.id).message == said
+    assert tables.jobs.to_dispatch(queues_of("one", {CARD: 1}), 1) == []
+    tables.worker("two", classes=(CARD, "cpu"), each=2)
+    tables.jobs.tidy()
+    assert tables.state(job) == "queued"
+    assert [found.id for found in tables.jobs.to_dispatch(queues_of("two", {CARD: 2}), 1)] == [job.id]
+
+
+def test_a_worker_that_was_asked_for_must_have_the_devices_too(tables: Tables) -> None:
+    tables.worker("one", classes=(CARD,))
+    job = tables.submit(device_class=CARD, device_count=2, queue="worker/one")
+    assert tables.state(job) == "waiting_for_hardware"
+    assert f"the worker that was asked for, with 2 x {CARD}" in (tables.jobs.get(job.id).message or "")
+    assert tables.state(tables.submit(device_class=CARD, queue="worker/one")) == "queued"
+
+
+def test_ranks_of_one_job_share_the_processor(tables: Tables) -> None:
+    tables.worker()
+    assert tables.state(tables.submit(device_count=4)) == "queued"
+
+
+def test_a_list_reads_neither_configurations_nor_results(tables: Tables) -> None:
+    tables.submit()
+    (listed,) = tables.jobs.find().items
+    assert {"spec", "result"}.isdisjoint(vars(listed))
+    assert listed.state == "waiting_for_hardware"
 
 
 def test_a_worker_of_an_older_protocol_is_not_offered_a_new_job(tables: Tables) -> None:
@@ -284,6 +323,6 @@ def test_the_metrics_count_by_state_and_know_how_long_the_oldest_waits(tables: T
 
 
 def test_the_final_states_are_those_of_the_specification() -> None:
-    from app.db.jobs import FINAL
+    from app.db.changes import FINAL
 
     assert set(FINAL) == FINAL_STATES

@@ -220,6 +220,20 @@ def test_kfd_versions_are_gfx_names(sys: Path, tmp_path: Path, version: int, gfx
     assert device.architecture == gfx
 
 
+def test_cards_are_numbered_as_rocm_counts_kfd_nodes_by_number_and_know_their_address(
+    sys: Path, tmp_path: Path
+) -> None:
+    for number in (2, 10):
+        amd_card(sys, number, "0x744c", "0xc8", vram=GIB, gfx=110000)
+        folder = sys / f"class/drm/card{number}/device"
+        address = sys / f"devices/pci0000:00/0000:{number:02x}:00.0"
+        address.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(address)
+        folder.symlink_to(address)
+    found = {device.address: device.index for device in probe_amd(sys, tmp_path / "none").devices}
+    assert found == {"0000:02:00.0": 0, "0000:0a:00.0": 1}
+
+
 def test_intel_discrete_by_xe_and_by_i915(sys: Path) -> None:
     for number, device in enumerate(("0xe20b", "0x56a0", "0xa780")):
         base = f"class/drm/card{number}/device"
@@ -230,6 +244,7 @@ def test_intel_discrete_by_xe_and_by_i915(sys: Path) -> None:
     assert (xe.kind, xe.memory_total_bytes, xe.used_bytes) == ("gpu", 12 * GIB, None)
     assert (i915.memory_total_bytes, i915.used_bytes) == (16 * GIB, GIB)
     assert (integrated.kind, integrated.memory_total_bytes) == ("apu", None)
+    assert [device.index for device in (xe, i915, integrated)] == [0, 1, 2]
 
 
 def test_no_cards_is_a_reason(sys: Path) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.db.changes import FINAL
 from app.db.database import Database
-from app.db.jobs import FINAL, JobStore, new_id
+from app.db.jobs import JobStore, new_id
 from app.db.rhythm import Rhythm
 from app.db.tables import Job
 from app.db.workers import WorkerStore

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
+from sqlalchemy import create_engine, make_url
 
+from app.db.database import engine_url
 from app.jobs.tree import JOB_MARK, WORKER_MARK, marked
-from tests.app.jobs.fleet import Fleet
+from tests.app.jobs.fleet import QUICK, Fleet
 
 pytestmark = pytest.mark.slow
 
@@ -165,3 +168,30 @@ def test_the_environment_of_a_job_holds_no_secret(fleet: Fleet, monkeypatch: pyt
 def test_an_idle_worker_is_small(fleet: Fleet) -> None:
     worker = fleet.start()
     assert psutil.Process(worker.pid).memory_info().rss < 150_000_000
+
+
+def test_the_engine_forgets_runs_that_ended(fleet: Fleet) -> None:
+    rhythm = replace(QUICK, engine_kept_seconds=0.0, forget_seconds=0.1)
+    fleet.start(rhythm=rhythm)
+    ended = [fleet.submit("measure", 1, 0.0), fleet.submit("fail", "device_error")]
+    for job_id in ended:
+        fleet.wait(job_id)
+    waiting = fleet.submit("measure", 1, 0.0, queue="worker/nobody")
+    engine = create_engine(make_url(engine_url(fleet.url)).set(drivername=driver_of(fleet.url)))
+    schema = "" if engine.dialect.name == "sqlite" else "dbos."
+    counts = [f"SELECT count(*) FROM {schema}{table}" for table in ("workflow_status", "operation_outputs")]
+    until = time.monotonic() + 20
+    rows = [-1]
+    while any(rows) and time.monotonic() < until:
+        time.sleep(0.1)
+        with engine.connect() as connection:
+            rows = [connection.exec_driver_sql(query).scalar_one() for query in counts]
+    engine.dispose()
+    assert rows == [0, 0]
+    assert [fleet.jobs.get(job_id).state for job_id in ended] == ["succeeded", "failed"]
+    assert fleet.jobs.get(waiting).state == "waiting_for_hardware"
+    assert fleet.wait(fleet.submit("measure", 1, 0.0)).state == "succeeded"
+
+
+def driver_of(url: str) -> str:
+    return "sqlite" if url.startswith("sqlite") else "postgresql+psycopg"

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.db.jobs import Ending, JobStore
+from app.db.changes import Ending
+from app.db.jobs import JobStore
 from app.db.rhythm import RHYTHM
 from app.web.jobs import chart_of
 from planner.measurement import Compared, Depth, Measurement, Steps
