@@ -11,7 +11,8 @@ from app.cli.console import Console
 
 EPILOG = """\
 A worker serves the device classes of its machine: `cpu`, and one for each kind of accelerator, each card apart; its own
-CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES and ZE_AFFINITY_MASK leave some out. It beats every five seconds; `/workers` shows it. SIGTERM puts its running job back and ends it. To join a fleet:
+CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES and ZE_AFFINITY_MASK leave some out. It beats every five
+seconds; `/workers` shows it. SIGTERM puts its running job back and ends it. To join a fleet:
 
   trainfit worker --database-url postgresql://user@host/database --name lab-3"""
 
