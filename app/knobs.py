@@ -71,6 +71,7 @@ _LABELS: Mapping[str, tuple[str, str]] = {
     "attention": ("Attention", "which kernel"),
     "loss": ("Loss", "how the logits are made"),
     "loss_chunks": ("Loss chunks", "for the chunked loss"),
+    "expert_imbalance": ("Expert imbalance", "rows of the busiest routed expert over the mean; 1 is balanced"),
     "compile": ("torch.compile", "compile the model"),
     "parallelism.data": ("Data parallel", "left out: what the devices leave"),
     "parallelism.zero_stage": ("ZeRO stage", "3 is FSDP's full shard"),
@@ -94,6 +95,7 @@ _EXAMPLES: Mapping[str, str] = {
     "tokens": "for example 10000000",
     "examples": "for example 5000",
     "epochs": "for example 3",
+    "expert_imbalance": "typical: 1",
     "lora.modules_to_save": "none",
 }
 

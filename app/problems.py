@@ -80,6 +80,7 @@ KINDS: Mapping[str, Kind] = {
     "contradicts_framework": Kind(
         422, "The framework's code does otherwise", "`accepted` says what it does; leave the field out to get that."
     ),
+    "contradicts_model": Kind(422, "The model cannot do that", "`accepted` says what the model allows."),
     "contradicts_device": Kind(422, "The device cannot do that", "`accepted` says what runs on it."),
     "parallelism_mismatch": Kind(
         422, "The parallelism does not match the devices", "The product of the axes must be the number of devices."

@@ -22,6 +22,7 @@ GROUPS: Sequence[tuple[str, str, Sequence[str]]] = (
             "gradient_accumulation_steps",
             "optimizer_in_backward",
             "allocator",
+            "expert_imbalance",
             "compile",
         ),
     ),

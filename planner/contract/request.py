@@ -159,6 +159,7 @@ class RunRequest(_Strict):
     attention: AttentionKernel | None = None
     loss: Loss | None = None
     loss_chunks: Annotated[int, Field(ge=1, le=65536, strict=True)] = 8
+    expert_imbalance: Annotated[float, Field(ge=1, le=65536, allow_inf_nan=False)] | None = None
     compile: bool = False
     parallelism: Parallelism = Parallelism()
     offload: OffloadSettings = OffloadSettings()

@@ -126,6 +126,6 @@ def checkpointing(run: RunRequest, method: str, defaults: dict[str, str], filler
     chosen = filler.take("activation_checkpointing", run.activation_checkpointing, typical)
     if isinstance(chosen, EveryNth):
         return "full", chosen.every_nth
-    if chosen == "none":
-        return "none", 0
+    if chosen in {"none", "selective_attention"}:
+        return chosen, 0
     return ("selective_op" if chosen == "selective" else chosen), 1

@@ -53,6 +53,7 @@ class Plan:
     examples: float | None
     attention: str
     kernel_reason: str
+    expert_imbalance: float = 1.0
     assumed: dict[str, Any] = field(default_factory=dict[str, Any])
     warnings: tuple[str, ...] = ()
 

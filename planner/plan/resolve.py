@@ -23,6 +23,7 @@ from planner.plan.filling import (
 )
 from planner.plan.lengths import sequence_length
 from planner.plan.plan import Plan
+from planner.plan.routing import expert_imbalance, felt_imbalance
 from planner.step.adapters import with_targets
 from planner.step.rules import StepRules
 from planner.support import attention_kernel
@@ -55,6 +56,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
     plain = _rules(run, method, spec, lora, formats, quantization, filler)
     rules = _completed(spec, plain, kernel, accumulation > 1, machine.device.allocator_family == "cpu")
     sequence = sequence_length(run, spec, filler)
+    imbalance = expert_imbalance(run, spec, filler)
     return Plan(
         spec=spec, machine=machine, rules=rules, optimizer=optimizer,
         optimizer_impl=implementation(run, optimizer, machine.device, filler), optimizer_state_dtype=formats.state,
@@ -64,7 +66,7 @@ def resolve(request: EstimateRequest, spec: ModelSpec, machine: Machine) -> Plan
         gradient_accumulation_steps=accumulation, rank=lora.rank, data_parallel=data,
         zero_stage=run.parallelism.zero_stage, allocator=run.allocator, given_tokens=run.tokens,
         examples=None if run.examples is None else run.examples * (run.epochs or 1.0),
-        attention=attention, kernel_reason=why, assumed=filler.assumed,
+        attention=attention, kernel_reason=why, expert_imbalance=imbalance, assumed=filler.assumed,
         warnings=(*filler.warnings, *_kernel_warning(kernel, why), *_expert_warning(rules)),
     )  # fmt: skip
 
@@ -107,6 +109,7 @@ def _rules(
         objective=run.objective,
         num_labels=run.num_labels,
         optimizer_in_backward=run.optimizer_in_backward,
+        expert_imbalance=felt_imbalance(run, spec),
     )
 
 

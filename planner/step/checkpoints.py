@@ -15,7 +15,6 @@ from planner.step.variants import Variant
 
 CHECKPOINT = "checkpoint: "
 """How the names of what checkpoints keep begin."""
-SCORES = frozenset({"scores", "scaled scores", "masked scores", "float32 scores", "attention weights"})
 
 
 def checkpoint_parts(start: int, count: int, rules: StepRules) -> Iterator[tuple[bool, int]]:

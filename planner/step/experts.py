@@ -1,8 +1,7 @@
 """Mixture of experts: the router, the routed experts over the chosen slots, shared experts.
 
 Routed experts follow transformers/integrations/moe.py grouped_mm_experts_forward, which the library takes where the
-class can. Classes that loop over experts (LongCat-Flash, DBRX) keep the same tensors in as many pieces; while one
-expert runs they hold less than is said here, and each expert's weight gradient passes through a tensor of all experts.
+class can. Classes that loop over experts are in `looped_experts`.
 """
 
 from __future__ import annotations
@@ -114,6 +113,8 @@ def _scores(player: Player, logits: Value) -> Value:
 
 def _experts(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     """Tokens sorted by expert, two grouped products, weighted, put back in order and summed over the slots."""
+    if player.variant.loops_over_experts:
+        return _looped(player, block, x, weights)
     tape = player.tape
     rows = TOKENS * block.top_k
     order, back = tape.constant("expert order", rows * 2, INDEX), tape.constant("inverse order", rows, INDEX)
@@ -130,6 +131,39 @@ def _experts(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     total = tape.value("routed output", TOKENS * block.hidden, restored.width, restored.needs_gradient)
     tape.record("sum over slots", total, reads=(restored,), gradients=((restored, True),))
     return tape.cast(total, x.width, "routed output")
+
+
+def _looped(player: Player, block: Moe, x: Value, weights: Value) -> Value:
+    """One expert after the other (modeling_longcat_flash.py LongcatFlashExperts, modeling_dbrx.py DbrxExperts).
+
+    The result is there first, as zeros, and a mask [experts, top_k, tokens] of indices beside it. Each expert takes its
+    rows of x, and adds its weighted results to the whole; its gradient of x is laid in a whole new tensor. Experts that
+    compute nothing (LongCat-Flash) take rows and add them too. The busiest has `expert_imbalance` times the mean.
+    """
+    tape, slots = player.tape, block.expert_count + block.zero_experts
+    rows = TOKENS * block.top_k
+    mask = tape.constant("expert mask", rows * slots, INDEX)
+    made = tape.constant("routed output", TOKENS * block.hidden, x.width)
+    whole = (tape.temporary("gradient of one expert's rows in the whole", TOKENS * block.hidden, x.width),)
+    with tape.in_pieces(min(1.0, player.rules.expert_imbalance / slots)):
+        where = tape.constant("rows of experts", rows * 2, INDEX)
+        results: list[Value] = []
+        for computes, experts in ((False, block.zero_experts), (True, block.expert_count)):
+            part = rows.part(experts / slots)
+            taken = tape.elementwise(
+                "tokens of experts", (x, where), elements=part * block.hidden, width=x.width, saves=(where,),
+                backward_temporaries=whole,
+            )  # fmt: skip
+            if computes:
+                inner = _inner(player, block, taken, part)
+                taken = _grouped_product(player, block, block.experts[-1], inner, part, block.hidden)
+            own = tape.elementwise("weights of rows", (weights, where), elements=part, width=weights.width)
+            results.append(tape.cast(tape.multiply("weighted expert outputs", taken, own), x.width, "expert outputs"))
+    needs = any(result.needs_gradient for result in results)
+    total = Value(made.elements, x.width, made.storage, needs)
+    tape.record("sum over experts", total, reads=(*results, mask), gradients=tuple((r, True) for r in results))
+    tape.touch(*player.merged, mask)
+    return total
 
 
 def _inner(player: Player, block: Moe, chosen: Value, rows: Size) -> Value:
@@ -181,8 +215,9 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
     width = rules.compute_width if autocast else rules.weights_width
     source = tape.cast(x, width, "tokens by expert in the product's dtype") if rules.autocast else x
     wanted = autocast and (x.needs_gradient or player.trains_base)
-    copies = weight_copies(player, module, trained=player.trains_base, wanted=wanted)
-    adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
+    with tape.whole():
+        copies = weight_copies(player, module, trained=player.trains_base, wanted=wanted)
+        adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
     whole = _expert_by_expert(player, module) if player.trains_base or adapted else ()
     weights = (*copies, *adapted)
     keeps_input = player.trains_base or bool(adapted)
@@ -207,8 +242,8 @@ def _expert_by_expert(player: Player, module: Module) -> tuple[StorageClass, ...
     """
     if not player.variant.loops_over_experts:
         return ()
-    size, width = constant(module.weight_elements), player.rules.weights_width
-    return (player.tape.temporary("gradient of one expert in the whole", size, width),)
+    size = constant(module.weight_elements * player.rules.weights_width)
+    return (StorageClass("gradient of one expert in the whole", size, "temporaries"),)
 
 
 def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:

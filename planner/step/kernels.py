@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from planner.step.player import BOOLEAN, FLOAT32, Player
@@ -59,15 +60,28 @@ def attend(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
         v = player.tape.copied("repeat_kv", v, TOKENS * (heads.count * heads.value_width))
         heads = replace(heads, groups=heads.count)
     if kernel == "eager":
-        return _eager(player, q, k, v, heads)
+        return _perhaps_again(player, lambda: _eager(player, q, k, v, heads))
     if kernel == "flash":
         return _padded_flash(player, q, k, v, heads)
     if player.rules.on_processor and kernel == "fused":
         return _on_processor(player, q, k, v, heads)
     grouped = heads.groups != heads.count
     if kernel == "math" or (grouped and (q.width == FLOAT32 or not player.variant.repeats_heads)):
-        return _math(player, q, k, v, heads)
+        return _perhaps_again(player, lambda: _math(player, q, k, v, heads))
     return _fused(player, q, k, v, heads)
+
+
+def _perhaps_again(player: Player, act: Callable[[], Value]) -> Value:
+    """Attention with score matrices; `selective_attention` keeps what it reads and makes the rest again in backward.
+
+    Source: Megatron-LM core/transformer/attention.py `_checkpointed_attention_forward` (arXiv 2205.05198, section 5).
+    A fused kernel keeps no score matrix, so that nothing is made again.
+    """
+    start = len(player.tape.operations)
+    result = act()
+    if player.rules.checkpointing == "selective_attention":
+        player.tape.again.append(range(start, len(player.tape.operations)))
+    return result
 
 
 def _fused(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
@@ -239,7 +253,7 @@ def _on_processor(player: Player, q: Value, k: Value, v: Value, heads: Heads) ->
     """
     ungrouped = heads.groups != heads.count and not player.variant.repeats_heads
     if heads.width != heads.value_width or ungrouped or "attention" in player.variant.dropouts:
-        return _math(player, q, k, v, heads)
+        return _perhaps_again(player, lambda: _math(player, q, k, v, heads))
     inputs = (q, k, v)
     kept = (player.tape.constant("log-sum-exp", TOKENS * heads.count, FLOAT32),)
     if heads.window is not None:
@@ -342,11 +356,16 @@ def _masked_scores(player: Player, q: Value, k: Value, heads: Heads) -> Value:
 
 
 def _dropped(player: Player, weights: Value) -> Value:
-    """Attention dropout, and the name that keeps the weights."""
+    """Attention dropout, and the name that keeps the weights, which an attention that is made again doesn't return."""
     if "attention" in player.variant.dropouts:
         weights = player.dropout(weights, "dropped attention weights")
-    player.held.append(weights)
+    _hold(player, weights)
     return weights
+
+
+def _hold(player: Player, weights: Value) -> None:
+    if player.rules.checkpointing != "selective_attention":
+        player.held.append(weights)
 
 
 def _eager_flat(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
@@ -359,7 +378,7 @@ def _eager_flat(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> V
     )
     limited = tape.elementwise("scaled scores", (masked,), saves=(masked,), backward_temporaries=ties)
     weights = tape.unary("attention weights", limited, "result")
-    player.held.append(weights)
+    _hold(player, weights)
     if "attention" in player.variant.dropouts:
         weights = player.dropout(weights, "dropped attention weights")
     return _mixed(player, weights, v, heads)
@@ -399,10 +418,10 @@ def biased(player: Player, inputs: tuple[Value, Value, Value], bias: Value, head
         inputs = (q, k, v)
     _work(player, inputs[0], heads)
     if kernel == "eager":
-        return _eager_biased(player, inputs, bias, heads)
+        return _perhaps_again(player, lambda: _eager_biased(player, inputs, bias, heads))
     unfused = bias.needs_gradient or "attention" in player.variant.dropouts
     if kernel == "math" or (rules.on_processor and unfused):
-        return _math_biased(player, inputs, bias, heads)
+        return _perhaps_again(player, lambda: _math_biased(player, inputs, bias, heads))
     rows = Value(heads.scores * heads.count, bias.width, bias.storage, bias.needs_gradient)
     player.tape.record("expand", rows, reads=(bias,), gradients=((bias, False),))
     scratch = () if rules.on_processor else tuple(_efficient_scratch(player, heads, inputs[0].width))

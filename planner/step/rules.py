@@ -20,10 +20,12 @@ class StepRules:
     another (torch.distributed.fsdp MixedPrecisionPolicy.param_dtype), so that no operation is autocast.
     `kernel` is the attention kernel that the device really runs: "math" when sdpa or flash_attention was asked for
     but the device has no fused backward, so that the full score matrix is kept. `optimizer_in_backward` frees each
-    gradient as soon as it has been used. `checkpoint_every` is 0 for none and 1 for every layer. `accumulate` is True
+    gradient as soon as it has been used. `checkpoint_every` is 0 for none, also
+    where selective_attention checkpoints inside layers, and 1 for every layer. `accumulate` is True
     when gradients of an earlier micro-batch exist. `trainer_autocast` is True where the trainer turns torch.autocast on
-    although the weights have the compute dtype already, which adapters of a wider dtype notice. `on_processor` is
-    True on the CPU, whose kernels keep other tensors.
+    although the weights have the compute dtype already, which adapters of a wider dtype notice. `on_processor` is True
+    on the CPU, whose kernels keep other tensors. `expert_imbalance` is the busiest expert's load over the mean where a
+    class runs one expert after the other, which is all that it matters to.
     """
 
     method: Literal["full", "lora", "qlora", "dora", "freeze"]
@@ -51,6 +53,7 @@ class StepRules:
     trainer_autocast: bool = False
     on_processor: bool = False
     stored_dtype: str | None = None
+    expert_imbalance: float = 1.0
 
     @property
     def standing(self) -> StepRules:
@@ -149,7 +152,8 @@ def _standing(rules: StepRules) -> StepRules:
 
 @lru_cache(maxsize=4096)
 def _of_layer(rules: StepRules, checkpointed: bool) -> StepRules:
-    kept = rules.checkpointing if checkpointed else "none"
+    inside = rules.checkpointing == "selective_attention"
+    kept = rules.checkpointing if checkpointed or inside else "none"
     return replace(rules, loss="full_logits", loss_chunks=8, checkpointing=kept, checkpoint_every=int(checkpointed))
 
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from planner.architecture.spec import Layer, Stack
 from planner.step.blocks import layer as play_layer
 from planner.step.checkpoints import (
-    SCORES,
     as_activations,
     cached_copies,
     kept_by_int8,
@@ -119,26 +118,12 @@ def _layer_profile(
     return tape, profile, plain, kept, player.shared
 
 
-def _attention_recomputed(tape: Tape, profile: BlockProfile, plain: tuple[Instant, ...], count: int) -> Run:
-    """Megatron's selective recomputation: the score matrices are made again in backward (arXiv 2205.05198, section 5).
-
-    With a fused kernel there are none, so that it saves nothing.
-    """
-    if not profile.backward:
-        return Run(count, plain, (), Counter(), Counter(), tuple(tape.work), False, False, Counter())
-    kept = Counter({kind: number for kind, number in profile.saved.items() if kind.what not in SCORES})
-    return Run(
-        count, profile.forward, profile.backward, kept, profile.gradients, tuple(tape.work), False, True, Counter()
-    )
-
-
 def layer_run(
     stack: Stack, layer: Layer, rules: StepRules, role: Role, count: int, variant: Variant, *, checkpointed: bool
 ) -> Run:
     """`count` equal layers of a stack in one role."""
-    recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
-    own = rules.of_layer(checkpointed=recomputes_blocks)
-    tape, profile, plain, kept, shared = _layer_profile(layer, stack.hidden, own, role, recomputes_blocks, variant)
+    own = rules.of_layer(checkpointed=checkpointed)
+    tape, profile, plain, kept, shared = _layer_profile(layer, stack.hidden, own, role, checkpointed, variant)
     run = _played(tape, profile, plain, kept, rules, role, count, checkpointed=checkpointed)
     if run.recomputed and shared.graph:
         graph: Live = Counter(tape.storages[storage] for storage in shared.graph)
@@ -183,14 +168,11 @@ def _played(
     tape: Tape, profile: BlockProfile, plain: tuple[Instant, ...], kept: Live, rules: StepRules, role: Role,
     count: int, *, checkpointed: bool,
 ) -> Run:  # fmt: skip
-    recomputes_blocks = checkpointed and rules.checkpointing != "selective_attention"
-    if checkpointed and not recomputes_blocks:
-        return _attention_recomputed(tape, profile, plain, count)
     work = tuple(tape.work)
     reached = bool(profile.backward)
     if not reached:
         return Run(count, plain, (), Counter(), Counter(), work, False, False, Counter())
-    if not recomputes_blocks:
+    if not checkpointed:
         return Run(
             count, profile.forward, profile.backward, profile.saved, profile.gradients, work, False, True, Counter()
         )

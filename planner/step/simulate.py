@@ -77,16 +77,17 @@ def simulate(
             out when it comes there, and from then on it lives as any other (torch/utils/checkpoint.py,
             _CachedTorchDispatchMode).
     """
-    saved_by = _saved_counts(tape)
-    forward, after = _forward(tape, inputs, outputs, saved_by)
+    saved_by, again = _saved_counts(tape), _Again(tape)
+    kept_by = again.counts(saved_by, in_backward=False)
+    forward, after = _forward(tape, inputs, outputs, kept_by)
     forward = [_beside(instant, waiting, index) for index, instant in enumerate(forward)]
     if stop_early:
         keeping = [index for index, op in enumerate(tape.operations) if op.saves or op.saves_parameter]
         forward = forward[: max(keeping, default=0)]
-    backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early, absorbed)
+    backward, resume = _backward(tape, outputs, after, saved_by, accumulate, stop_early, absorbed, again)
     backward = [_beside(instant, waiting, len(forward) - 1) for instant in backward]
     handed_on = {value.storage for value in outputs}
-    saved = _classes(tape, {s for s in after if s not in handed_on or saved_by.get(s)}, saved_by)
+    saved = _classes(tape, {s for s in after if s not in handed_on or kept_by.get(s)}, kept_by)
     return BlockProfile(prune(forward), prune(backward), saved, _gradients_of(tape), resume)
 
 
@@ -124,13 +125,70 @@ def _saved_counts(tape: Tape) -> dict[int, int]:
     return dict(counts)
 
 
+class _Again:
+    """The stretches of a tape that a checkpoint makes again in backward, and what they need for it.
+
+    Backward comes to their `last` operation that keeps something first: then everything up to it is made again. Their
+    arguments live until the node of the first such operation has run (torch/utils/checkpoint.py).
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._stretches: dict[int, range] = {}
+        self.arguments: dict[int, frozenset[int]] = {}
+        for stretch in tape.again:
+            keeping = [index for index in stretch if tape.operations[index].saves]
+            if keeping:
+                self._stretches[keeping[-1]] = range(stretch.start, keeping[-1] + 1)
+                self.arguments[keeping[0]] = self._read_from_outside(stretch)
+
+    def counts(self, saved_by: dict[int, int], *, in_backward: bool) -> dict[int, int]:
+        """How many keep each storage: until backward comes to it nobody keeps what will be made again."""
+        counts = Counter(saved_by)
+        for arguments in self.arguments.values():
+            counts.update(arguments)
+        if not in_backward:
+            for stretch in self._stretches.values():
+                counts.subtract(s for index in stretch for s in self._tape.operations[index].saves)
+        return dict(counts)
+
+    def begins_at(self, index: int) -> bool:
+        """Whether a stretch has to be made again before the node of this operation runs."""
+        return index in self._stretches
+
+    def covers(self, index: int) -> bool:
+        """Whether the operation is made again."""
+        return any(index in stretch for stretch in self._stretches.values())
+
+    def made(self, index: int, saved_by: dict[int, int]) -> tuple[list[Instant], set[int]]:
+        """The instants of a stretch that is made again before the node of operation `index`, and what they keep."""
+        stretch, last_read = self._stretches[index], _last_reads(self._tape)
+        outside = self._read_from_outside(stretch)
+        alive: set[int] = set()
+        instants: list[Instant] = []
+        for position in stretch:
+            operation = self._tape.operations[position]
+            alive.update(value.storage for value in operation.results if value.storage not in outside)
+            live = _classes(self._tape, alive, saved_by)
+            live.update(operation.forward_temporaries)
+            instants.append(Instant("recomputed " + operation.name, live))
+            alive = {s for s in alive if saved_by.get(s) or last_read[s] > position}
+        return instants, {storage for storage in alive if saved_by.get(storage)}
+
+    def _read_from_outside(self, stretch: range) -> frozenset[int]:
+        operations = [self._tape.operations[index] for index in stretch]
+        made = {value.storage for op in operations for value in op.results if value.storage not in op.reads}
+        return frozenset(storage for operation in operations for storage in operation.reads) - made
+
+
 def _classes(tape: Tape, storages: Iterable[int], saved_by: dict[int, int]) -> Live:
     """Storages as classes: a result that nothing keeps for backward is a temporary."""
     live: Live = Counter()
     for storage in storages:
         kind = tape.storages[storage]
         if kind.term == "activations" and not saved_by.get(storage):
-            kind = StorageClass(kind.what, kind.bytes, "temporaries")
+            size = kind.bytes.part(tape.piece_of[storage]) if storage in tape.piece_of else kind.bytes
+            kind = StorageClass(kind.what, size, "temporaries")
         live[kind] += 1
     return live
 
@@ -157,14 +215,14 @@ def _forward(
 
 def _backward(
     tape: Tape, outputs: tuple[Value, ...], alive: set[int], saved_by: dict[int, int], accumulate: bool,
-    recomputed: bool, absorbed: tuple[Value, ...],
+    recomputed: bool, absorbed: tuple[Value, ...], again: _Again,
 ) -> tuple[list[Instant], Live]:  # fmt: skip
     """Backward, with what it holds when it first needs something kept.
 
     A tensor that a checkpoint recomputed dies inside the node that uses it, before the engine casts the node's results
     to their inputs' dtypes; one that was kept dies after (torch/csrc/autograd/engine.cpp, validate_outputs).
     """
-    pending = dict(saved_by)
+    pending = again.counts(saved_by, in_backward=True)
     flow = _GradientFlow(tape)
     for value in outputs:
         if value.needs_gradient:
@@ -173,23 +231,24 @@ def _backward(
     instants: list[Instant] = []
     alive = {s for s in alive if pending.get(s)}
     resume: Live | None = None
-    for operation in reversed(tape.operations):
+    for index, operation in reversed(list(enumerate(tape.operations))):
+        if again.begins_at(index):
+            beside = _classes(tape, alive, saved_by) + parameter_gradients + flow.classes(extra=[])
+            made, kept = again.made(index, saved_by)
+            instants += [Instant(instant.operation, instant.live + beside) for instant in made]
+            alive = alive | kept
         incoming = [flow.take(value) for value in operation.results if flow.has(value)]
         if not incoming:
             continue
         if resume is None and (operation.saves or operation.saves_parameter):
             resume = flow.classes(extra=incoming)
         held = alive
-        alive = _release(operation, pending, alive)
-        early = recomputed and operation.casts
+        alive = _release((*operation.saves, *again.arguments.get(index, ())), pending, alive)
+        early = operation.casts and (recomputed or again.covers(index))
         live = _classes(tape, alive if early else held, saved_by)
         produced = [(value, flow.new(value) if fresh else incoming[0]) for value, fresh in operation.gradients]
         live.update(operation.backward_temporaries)
-        if accumulate:
-            live.update(StorageClass(g.what, g.bytes, "temporaries") for g in operation.weight_gradient)
-        else:
-            parameter_gradients.update(operation.weight_gradient)
-        live.update(parameter_gradients)
+        live.update(_with_own_gradient(parameter_gradients, operation, accumulate))
         live.update(flow.classes(extra=[*incoming, *(gradient for _, gradient in produced)]))
         instants.append(Instant(operation.name, live))
         if early:
@@ -201,6 +260,14 @@ def _backward(
     return instants, Counter() if resume is None else resume
 
 
+def _with_own_gradient(gradients: Live, operation: Operation, accumulate: bool) -> Live:
+    """Gradients of parameters while the operation's node runs; its own one stays, or is added to an earlier one."""
+    if accumulate:
+        return gradients + Counter(StorageClass(g.what, g.bytes, "temporaries") for g in operation.weight_gradient)
+    gradients.update(operation.weight_gradient)
+    return gradients
+
+
 def _gradients_of(tape: Tape) -> Live:
     gradients: Live = Counter()
     for operation in tape.operations:
@@ -208,8 +275,8 @@ def _gradients_of(tape: Tape) -> Live:
     return gradients
 
 
-def _release(operation: Operation, pending: dict[int, int], alive: set[int]) -> set[int]:
-    for storage in operation.saves:
+def _release(storages: Iterable[int], pending: dict[int, int], alive: set[int]) -> set[int]:
+    for storage in storages:
         pending[storage] -= 1
     return {s for s in alive if pending.get(s)}
 
@@ -229,7 +296,7 @@ class _GradientFlow:
         logits = source.term == "logits_and_loss"
         self._buffers[self._next] = StorageClass(
             f"gradient of {source.what}" if logits else "gradient of activations",
-            value.elements * value.width,
+            (value.elements * value.width).part(value.piece),
             "logits_and_loss" if logits else "temporaries",
         )
         return self._next

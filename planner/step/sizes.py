@@ -55,6 +55,10 @@ class Size:
 
     __rmul__ = __mul__
 
+    def part(self, share: float) -> Size:
+        """A share of the size, each coefficient rounded."""
+        return Size({m: round(c * share) for m, c in self.terms})
+
     def substituted(self, lengths: Mapping[str, Size]) -> Size:
         """The size with variables replaced by sizes of their own (an encoder's positions by 1,500)."""
         result = Size()

@@ -14,6 +14,8 @@ library's own files (torch 2.13):
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -37,12 +39,16 @@ class StorageClass(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A tensor: its number of elements, bytes per element, storage, and whether a gradient is wanted."""
+    """A tensor: its number of elements, bytes per element, storage, and whether a gradient is wanted.
+
+    `piece` is the share of it that exists at once where a loop makes it piece by piece and nothing keeps it.
+    """
 
     elements: Size
     width: int
     storage: int
     needs_gradient: bool
+    piece: float = 1.0
 
 
 @dataclass(slots=True)
@@ -114,22 +120,54 @@ class Work:
 
 @dataclass(slots=True)
 class Tape:
-    """Records a block. `casts_whole` is True on the CPU, which copies an operand of a narrower dtype as a whole."""
+    """Records a block. `casts_whole` is True on the CPU, which copies an operand of a narrower dtype as a whole.
+
+    `again` are the stretches of operations that a checkpoint inside the block makes again in backward. `piece` is below
+    1 inside a loop over parts of what is recorded there as a whole; `piece_of` remembers it for each storage.
+    """
 
     casts_whole: bool = False
     storages: list[StorageClass] = field(default_factory=list[StorageClass])
     operations: list[Operation] = field(default_factory=list[Operation])
     work: list[Work] = field(default_factory=list[Work])
     term: Term | None = None
+    again: list[range] = field(default_factory=list[range])
+    piece: float = 1.0
+    piece_of: dict[int, float] = field(default_factory=dict[int, float])
+
+    @contextmanager
+    def whole(self) -> Generator[None]:
+        """What is recorded here exists as a whole, also inside a loop."""
+        piece, self.piece = self.piece, 1.0
+        yield
+        self.piece = piece
+
+    @contextmanager
+    def in_pieces(self, share: float) -> Generator[None]:
+        """What is recorded here is made in pieces, the largest of which is this share of the whole.
+
+        What nothing keeps, and gradients, exist for one piece at a time. What is kept is kept for all of them until
+        backward has come through the first: it goes piece by piece, while the others still wait.
+        """
+        start, self.piece = len(self.operations), share
+        yield
+        self.piece = 1.0
+        inside = self.operations[start:]
+        kept = tuple(storage for operation in inside for storage in operation.saves)
+        first = next((operation for operation in inside if operation.gradients), None)
+        if first is not None:
+            first.saves = (*first.saves, *kept)
 
     def value(self, what: str, elements: Size, width: int, needs_gradient: bool) -> Value:
         """A new tensor in a storage of its own."""
         self.storages.append(StorageClass(what, elements * width, self.term or "activations"))
-        return Value(elements, width, len(self.storages) - 1, needs_gradient)
+        if self.piece < 1:
+            self.piece_of[len(self.storages) - 1] = self.piece
+        return Value(elements, width, len(self.storages) - 1, needs_gradient, self.piece)
 
     def view(self, source: Value) -> Value:
         """The same storage seen in another shape; its gradient is passed on."""
-        seen = Value(source.elements, source.width, source.storage, source.needs_gradient)
+        seen = Value(source.elements, source.width, source.storage, source.needs_gradient, self.piece)
         self.record("view", seen, reads=(source,), gradients=((source, False),))
         return seen
 
@@ -183,7 +221,7 @@ class Tape:
 
     def temporary(self, what: str, elements: Size, width: int) -> StorageClass:
         """A storage that lives inside one operation."""
-        return StorageClass(what, elements * width, self.term or "temporaries")
+        return StorageClass(what, (elements * width).part(self.piece), self.term or "temporaries")
 
     def elementwise(  # noqa: PLR0913  (as above)
         self,
@@ -282,19 +320,19 @@ class Tape:
 
     def pieces(self, name: str, source: Value, sizes: tuple[Size, ...]) -> tuple[Value, ...]:
         """Views of one tensor (split, chunk, unbind); backward lays their gradients together in a new tensor."""
-        parts = tuple(Value(size, source.width, source.storage, source.needs_gradient) for size in sizes)
+        parts = tuple(Value(size, source.width, source.storage, source.needs_gradient, self.piece) for size in sizes)
         self.record(name, parts[0], reads=(source,), gradients=((source, True),), also=parts[1:])
         return parts
 
     def slice(self, name: str, source: Value, elements: Size) -> Value:
         """A view of a part; backward writes its gradient into a new tensor of the whole's size."""
-        part = Value(elements, source.width, source.storage, source.needs_gradient)
+        part = Value(elements, source.width, source.storage, source.needs_gradient, self.piece)
         self.record(name, part, reads=(source,), gradients=((source, True),))
         return part
 
     def reshaped(self, source: Value, elements: Size) -> Value:
         """The same storage with another count of elements (expand); backward sums the spread gradient."""
-        seen = Value(elements, source.width, source.storage, source.needs_gradient)
+        seen = Value(elements, source.width, source.storage, source.needs_gradient, self.piece)
         self.record("expand", seen, reads=(source,), gradients=((source, True),))
         return seen
 

@@ -148,7 +148,7 @@ def _forward_passes(work: Work, passes: int, rules: StepRules, *, full_scores: b
     """
     if rules.checkpointing == "selective_attention":
         scores = work.kind == "attention" or _is_scores(work)
-        return 2 if full_scores and scores and rules.checkpoint_every else passes
+        return 2 if full_scores and scores else passes
     kept = work.kind in {"matmul", "attention"} and "r" not in work.flops.variables
     return 1 if kept and rules.checkpointing == "selective_op" else passes
 

@@ -100,7 +100,7 @@ def test_without_a_fused_kernel_attention_computes_the_masked_half_as_well() -> 
 
 
 def test_recomputing_attention_alone_costs_only_its_score_matrices() -> None:
-    again = {"checkpointing": "selective_attention", "checkpoint_every": 1}
+    again = {"checkpointing": "selective_attention"}
     fused = StepRules("full", "bfloat16", "bfloat16", "bfloat16", **again)  # pyright: ignore[reportArgumentType]
     eager = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel="eager")
     eager_again = StepRules("full", "bfloat16", "bfloat16", "bfloat16", kernel="eager", **again)  # pyright: ignore[reportArgumentType]
