@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
 
+from planner.architecture.spec import ModelSpec
 from planner.contract import LoraSettings, Reason, RunRequest
 from planner.plan import Plan
 from planner.step.adapters import typical_targets
-from planner.verify.settings import Attention, Checkpointing, Objective, Target, TraceSettings
+from planner.verify.settings import Attention, Objective, Target, TraceSettings
 
 PROXIES: Final[Mapping[str, str]] = {"kimi_k2": "deepseek_v3"}
 """Types without a class in transformers whose published code is another type's, renamed (Kimi K2's config.json names
@@ -25,6 +26,7 @@ NOT_FOR_BUILDING: Final = frozenset(
         "transformers_version",
     }
 )
+GENERATING: Final = frozenset({"causal_lm", "seq2seq_lm", "speech_seq2seq_lm"})
 TRACED_MICRO_BATCHES: Final = 2
 """From the second micro-batch on, each is like the one before: gradients exist and are added to."""
 KERNELS: Final[Mapping[str, Attention]] = {
@@ -89,10 +91,11 @@ def run_settings(plan: Plan, run: RunRequest) -> TraceSettings:
         sequence_length=plan.sequence_length,
         micro_batch_size=plan.micro_batch_size,
         gradient_accumulation_steps=plan.gradient_accumulation_steps,
-        activation_checkpointing=cast(Checkpointing, rules.checkpointing),
+        activation_checkpointing=rules.checkpointing,
         checkpoint_every=max(1, rules.checkpoint_every),
         loss=rules.loss,
         trainer_autocast=rules.trainer_autocast,
+        expert_imbalance=plan.expert_imbalance,
         loss_chunks=rules.loss_chunks,
         objective=cast(Objective, rules.objective),
         num_labels=rules.num_labels,
@@ -116,15 +119,21 @@ def refuse_uncovered(plan: Plan, run: RunRequest) -> None:
     require(rules.framework == "transformers", "run.framework", what)
     require(plan.data_parallel == 1, "run.parallelism", "the trace runs one device; buckets and shards need several")
     require(rules.stored_dtype is None, "run.parallelism.zero_stage", "the trace runs no sharded parameters")
-    require(plan.spec.task == "causal_lm", "model", f"the trace runs decoders, and this is a {plan.spec.task} model")
+    task = f"the trace runs models that write text, and this is a {plan.spec.task} model"
+    require(plan.spec.task in GENERATING, "model", task)
+    head = "the trace puts a classifier on decoders, not on models with an encoder of their own"
+    require(not (has_two_stacks(plan.spec) and rules.objective != "causal_lm"), "run.objective", head)
     require(not plan.master_weights, "run.master_weights", "the trace keeps no separate master copy")
     saved = "the trace runs no fully trained modules beside adapters"
     require(not (run.lora and run.lora.modules_to_save), "run.lora.modules_to_save", saved)
-    attention_only = "the trace runs selective checkpointing by operation only"
-    require(rules.checkpointing != "selective_attention", "run.activation_checkpointing", attention_only)
     known = device.allocator_family in {"cuda", "rocm", "cpu"} or rules.kernel in {"math", "eager"}
     kernel = f"the trace knows CUDA's, ROCm's and the CPU's attention kernels, not those of {device.name}"
     require(known, "machine.device", kernel)
+
+
+def has_two_stacks(spec: ModelSpec) -> bool:
+    """Whether the library builds an encoder and a decoder."""
+    return spec.task in {"seq2seq_lm", "speech_seq2seq_lm"}
 
 
 def require(holds: bool, field: str, message: str) -> None:

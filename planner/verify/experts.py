@@ -1,7 +1,7 @@
-"""Routed experts whose code reads the routing: run with a balanced load, as fake tensors have no values.
+"""Routed experts whose code reads the routing: run with a stated load, as fake tensors have no values.
 
 Most families go through transformers' grouped_mm, whose shapes don't depend on the routing. Two loop over the experts
-that were hit; here the same loop runs with each expert's share of the tokens.
+that were hit; here the same loop runs with each expert's share of the tokens, the first one the busiest.
 """
 
 from __future__ import annotations
@@ -17,19 +17,46 @@ from planner.verify.library import library
 from planner.verify.target import replace
 
 MOST_EXPERTS_ONE_BY_ONE = 256
-GROUPED_EXPERTS = 16
+GROUPED_EXPERTS = 64
 
 
 @contextlib.contextmanager
-def traceable_experts() -> Generator[None]:
-    """Puts the balanced forms in place."""
+def traceable_experts(imbalance: float = 1.0) -> Generator[None]:
+    """Puts the forms with a stated load in place; `imbalance` is the busiest expert's rows over the mean."""
     dbrx = library("transformers.models.dbrx.modeling_dbrx")
     longcat = library("transformers.models.longcat_flash.modeling_longcat_flash")
     with contextlib.ExitStack() as undo:
-        replace(undo, dbrx.DbrxExperts, "forward", dbrx_forward)
-        replace(undo, longcat.LongcatFlashExperts, "forward", longcat_forward)
+        replace(undo, dbrx.DbrxExperts, "forward", with_load(dbrx_forward, imbalance))
+        replace(undo, longcat.LongcatFlashExperts, "forward", with_load(longcat_forward, imbalance))
         replace(undo, F, "grouped_mm", any_dtype_grouped_mm(F.grouped_mm))
         yield
+
+
+def with_load(forward: Callable[..., torch.Tensor], imbalance: float) -> Callable[..., torch.Tensor]:
+    """A class's loop over experts as its method, with the load in the place of what the routing would say."""
+
+    def call(self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        slots, tokens = top_k_index.numel(), top_k_index.numel() // top_k_index.shape[-1]
+        rows = rows_of_experts(slots, tokens, total_experts(self), imbalance)
+        return forward(self, hidden_states, top_k_index, weights, rows)
+
+    return call
+
+
+def total_experts(module: Any) -> int:
+    """Slots of the router, with the experts that compute nothing."""
+    return getattr(module, "total_experts", None) or module.num_experts
+
+
+def rows_of_experts(slots: int, tokens: int, experts: int, imbalance: float) -> list[int]:
+    """Rows of each expert that has some, the busiest first: `imbalance` times the mean, at most every token.
+
+    The others share evenly what it leaves of the `slots` token-expert pairs.
+    """
+    if imbalance == 1.0 or experts == 1:
+        return balanced_rows(slots, experts)
+    busiest = min(tokens, round(imbalance * slots / experts))
+    return [busiest, *balanced_rows(slots - busiest, experts - 1)]
 
 
 def balanced_rows(slots: int, experts: int) -> list[int]:
@@ -47,9 +74,8 @@ def routed_indices(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def expert_groups(rows: list[int], border: int) -> Iterator[tuple[int, int, int]]:
     """(first expert, experts, rows of each): neighbours with as many rows, on one side of the border.
 
-    Up to 256 experts go one by one, as in the library's loop. More go in groups of 16, as one batched product: as much
-    is kept for backward, and what is in flight grows by 15 experts' shares. At LongCat-Flash's 768 experts that moves
-    the peak by 0.001 % (5,727,148 MiB for 5,727,192, full training, own traces) and takes 5 s instead of 40.
+    Up to 256 experts go one by one, as in the library's loop. More go in groups of 64, as one batched product: as much
+    is kept for backward, and what is in flight grows by 63 experts' shares (of LongCat-Flash's 768 a twelfth).
     """
     largest = 1 if len(rows) <= MOST_EXPERTS_ONE_BY_ONE else GROUPED_EXPERTS
     start = 0
@@ -64,12 +90,11 @@ def expert_groups(rows: list[int], border: int) -> Iterator[tuple[int, int, int]
 
 
 def longcat_forward(
-    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor, rows: list[int]
 ) -> torch.Tensor:
     """LongCat-Flash's loop (modeling_longcat_flash.py, `LongcatFlashExperts`); the last experts compute nothing."""
     final = torch.zeros_like(hidden_states)
     _mask = F.one_hot(top_k_index, num_classes=self.total_experts).permute(2, 1, 0)
-    rows = balanced_rows(top_k_index.numel(), self.total_experts)
     for start, size, count in expert_groups(rows, self.num_routed_experts):
         slot, token = routed_indices(size * count)
         current = hidden_states[token]
@@ -85,7 +110,7 @@ def longcat_forward(
 
 
 def dbrx_forward(
-    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor, rows: list[int]
 ) -> torch.Tensor:
     """DBRX's loop (modeling_dbrx.py, `DbrxExperts`)."""
     batch = hidden_states.shape[0]
@@ -93,7 +118,7 @@ def dbrx_forward(
     final = torch.zeros_like(hidden_states)
     _mask = F.one_hot(top_k_index, num_classes=self.num_experts + 1).permute(2, 1, 0)
     by_expert = (-1, self.ffn_hidden_size, self.hidden_size)
-    for expert, count in enumerate(balanced_rows(top_k_index.numel(), self.num_experts)):
+    for expert, count in enumerate(rows):
         slot, token = routed_indices(count)
         v1, w1, w2 = (matrix.view(by_expert)[expert] for matrix in (self.mlp.v1, self.mlp.w1, self.mlp.w2))
         states = self.mlp(hidden_states[token], w1, v1, w2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.verify.timeline import TERMS, Trace
 
@@ -18,6 +18,13 @@ class MomentPeak:
     bytes: int
     by_term: dict[str, int]
     module: str
+    phantoms: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def without_phantoms(self) -> MomentPeak:
+        """The same instant of a model that has only what its checkpoint has."""
+        by_term = {term: size - self.phantoms.get(term, 0) for term, size in self.by_term.items()}
+        return MomentPeak(self.moment, self.bytes - sum(self.phantoms.values()), by_term, self.module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,11 @@ class ExtendedTrace:
     def moments(self) -> dict[str, int]:
         """Highest live bytes of each moment."""
         return {name: peak.bytes for name, peak in self.peaks.items()}
+
+    @property
+    def without_phantoms(self) -> ExtendedTrace:
+        """The moments of a model that has only what its checkpoint has."""
+        return ExtendedTrace(self.layers, {name: peak.without_phantoms for name, peak in self.peaks.items()})
 
 
 def extend(shallow: Trace, deep: Trace, layers: int) -> ExtendedTrace:
@@ -84,12 +96,14 @@ def highest(shallow: Trace, low: list[int], deep: Trace, high: list[int], steps:
     pairs = list(zip(low, high, strict=True))
     first, second = max(pairs, key=lambda pair: affine(shallow.live_bytes[pair[0]], deep.live_bytes[pair[1]], steps))
     before, after = shallow.bytes_by_term(first), deep.bytes_by_term(second)
+    few, more = shallow.phantoms_by_term(first), deep.phantoms_by_term(second)
     where = shallow.instants[first]
     return MomentPeak(
         moment=where.moment,
         bytes=affine(shallow.live_bytes[first], deep.live_bytes[second], steps),
         by_term={term: affine(before[term], after[term], steps) for term in TERMS},
         module=where.module,
+        phantoms={term: affine(few[term], more[term], steps) for term in TERMS},
     )
 
 

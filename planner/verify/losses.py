@@ -28,6 +28,8 @@ def with_loss(model: Any, settings: TraceSettings) -> Callable[..., Any]:
     def forward(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         labels = inputs.pop("labels")
         inputs.pop("num_items_in_batch")
+        if model.config.is_encoder_decoder:  # the model would make it of the labels: [b, s] too
+            inputs["decoder_input_ids"] = torch.empty_like(labels)
         hidden = model.forward(**inputs)["logits"]
         if settings.loss == "chunked":
             return {"loss": chunked_loss(hidden, head, labels, settings.loss_chunks)}

@@ -20,7 +20,7 @@ Optimizer = Literal[
 ]
 OptimizerImplementation = Literal["for_loop", "foreach", "fused"]
 Attention = Literal["sdpa", "eager", "flash_attention"]
-Checkpointing = Literal["none", "full", "selective_op"]
+Checkpointing = Literal["none", "full", "selective_op", "selective_attention"]
 Target = Literal["cuda", "cpu"]
 ExpertsImplementation = Literal["grouped_mm", "batched_mm"]
 
@@ -36,6 +36,7 @@ class TraceSettings:
     `library_scratch` adds what the target's kernels allocate inside one op (see `scratch.py`).
     `max_grad_norm` is the Trainer's default (transformers/training_args.py); 0 means no clipping.
     `quantization` is read when the method is qlora. `checkpoint_every` is n for the contract's {"every_nth": n}.
+    `expert_imbalance` is the rows of the busiest routed expert over the mean.
     With `optimizer_in_backward` each parameter has an optimizer of its own, and nothing is clipped.
     """
 
@@ -69,6 +70,7 @@ class TraceSettings:
     fused_attention: bool = True
     library_scratch: bool = True
     experts_implementation: ExpertsImplementation | None = None
+    expert_imbalance: float = 1.0
     trainer_autocast: bool = False
 
     @property

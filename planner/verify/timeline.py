@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import accumulate
 
 from planner.verify.settings import TraceSettings
@@ -51,7 +52,10 @@ class LiveGroup:
 
 @dataclass(slots=True)
 class Trace:
-    """The second optimizer step. `live_bytes[i]` is what lives after event i; instants before `first` are step one."""
+    """The second optimizer step. `live_bytes[i]` is what lives after event i; instants before `first` are step one.
+
+    `phantom_shares` says how much of which shapes the class allocates although no checkpoint has it.
+    """
 
     settings: TraceSettings
     layers: int
@@ -62,6 +66,7 @@ class Trace:
     first: int
     last: int
     seconds: float
+    phantom_shares: dict[tuple[int, ...], Fraction] = field(default_factory=dict[tuple[int, ...], Fraction])
 
     @property
     def peak_instant(self) -> int:
@@ -128,6 +133,13 @@ class Trace:
         totals: dict[str, int] = dict.fromkeys(TERMS, 0)
         for record in self.alive(instant):
             totals[self.term_of(record)] += record.bytes
+        return totals
+
+    def phantoms_by_term(self, instant: int) -> dict[str, int]:
+        """Live bytes that are for parameters that no checkpoint has: theirs, of their gradients, states and copies."""
+        totals: dict[str, int] = dict.fromkeys(TERMS, 0)
+        for record in self.alive(instant) if self.phantom_shares else ():
+            totals[self.term_of(record)] += int(record.bytes * self.phantom_shares.get(record.shape, 0))
         return totals
 
     def term_of(self, record: StorageRecord) -> str:

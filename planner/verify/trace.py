@@ -10,8 +10,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from planner.verify.build import build_model, give_fake_storages
+from planner.verify.checkpointing import scores_made_again
 from planner.verify.experts import traceable_experts
 from planner.verify.modules import block_list, blocks_path, module_paths, output_head
+from planner.verify.phantoms import phantom_shares
 from planner.verify.quantised import STATE_PREFIX
 from planner.verify.settings import TraceSettings
 from planner.verify.step import TrainingStep, label, no_garbage_collection
@@ -43,6 +45,7 @@ def trace_step(config: dict[str, Any], settings: TraceSettings) -> Trace:
         first=first,
         last=last,
         seconds=time.perf_counter() - started,
+        phantom_shares=phantom_shares(model),
     )
 
 
@@ -52,7 +55,16 @@ def run_two_steps(model: nn.Module, settings: TraceSettings, tracker: StorageTra
     register_parameters(model, tracker)
     target = cuda_target(settings.fused_attention) if settings.target == "cuda" else contextlib.nullcontext()
     step = TrainingStep(model, settings, tracker)
-    with module_paths(model, tracker), unpacked_rows(), traceable_experts(), target, tracker:
+    ways = (
+        scores_made_again(settings),
+        module_paths(model, tracker),
+        unpacked_rows(),
+        traceable_experts(settings.expert_imbalance),
+        target,
+    )
+    with contextlib.ExitStack() as stack:
+        for way in (*ways, tracker):
+            stack.enter_context(way)
         step.run()
         first = len(tracker.deltas)
         step.run()

@@ -21,8 +21,8 @@ from planner.evaluation import Evaluation, evaluate, weigh
 from planner.hardware import Machine
 from planner.memory.ledger import Ledger
 from planner.units import format_bytes
-from planner.verify.coverage import PROXIES, NotVerifiable, buildable, settings_for
-from planner.verify.depth import Depths, depths
+from planner.verify.coverage import PROXIES, NotVerifiable, buildable, has_two_stacks, settings_for
+from planner.verify.depth import MOST_LAYERS_TRACED_WHOLE, Depths, depths
 from planner.verify.extend import ExtendedTrace, MomentPeak, extend
 from planner.verify.parameters import Built, built_parameters
 from planner.verify.replayed import Events, Replayed, events_of
@@ -33,7 +33,6 @@ from planner.verify.trace import trace_step
 
 AGREEMENT: Final = 0.01
 """Share of the traced peak up to which the estimate's number stands."""
-PHANTOM_TERMS: Final = frozenset({"weights", "gradients", "optimizer_states", "peak_allocated"})
 MOST_LAYERS_COUNTED: Final = 512
 """Layers of which the class is built whole to be counted; a layer takes about 5 ms."""
 PEAK: Final = "peak_allocated"
@@ -116,7 +115,13 @@ def findings(
 
 
 def chosen_depths(spec: ModelSpec, settings: TraceSettings) -> Depths | None:
-    """The depths to trace for this model and run; None when there are too many layers."""
+    """The depths to trace for this model and run; None when there are too many layers.
+
+    Two stacks that grow at once would not be one affine curve, so that an encoder and a decoder are traced whole.
+    """
+    if has_two_stacks(spec):
+        layers = sum(stack.layer_count for stack in spec.stacks)
+        return Depths(spec.text.layer_count, None) if layers <= MOST_LAYERS_TRACED_WHOLE else None
     return depths(
         layer_numbers(spec),
         trained_from_the_end=settings.trainable_layers if settings.method == "freeze" else 0,
@@ -136,7 +141,7 @@ def traced(
 ) -> tuple[ExtendedTrace, Stream | NotExtendable]:
     """The step at the real depth, and its births and deaths where they can be continued to there."""
     tell("trace", f"{chosen.shallow} of {layers} layers")
-    shallow = trace_at(config, settings, chosen.shallow)
+    shallow = trace_at(config, settings, chosen.shallow, cut=chosen.deep is not None)
     if chosen.deep is None:
         return whole(shallow), whole_stream(shallow)
     tell("trace", f"{chosen.deep} of {layers} layers")
@@ -157,13 +162,13 @@ def same_peaks(of_events: dict[str, int], of_curve: dict[str, int]) -> bool:
     return same and all(abs(size - of_curve[moment]) <= ROUNDING_BYTES for moment, size in of_events.items())
 
 
-def trace_at(config: dict[str, Any], settings: TraceSettings, layers: int) -> Trace:
-    """One trace; its garbage goes before the next is made.
+def trace_at(config: dict[str, Any], settings: TraceSettings, layers: int, *, cut: bool = True) -> Trace:
+    """One trace of the model cut to some layers, or of all of it; its garbage goes before the next is made.
 
     Raises:
         NotVerifiable: the class makes another number of blocks than the closed form counts.
     """
-    trace = trace_step(config, replace(settings, layers_override=layers))
+    trace = trace_step(config, replace(settings, layers_override=layers) if cut else settings)
     gc.collect()
     if trace.layers != layers:
         raise NotVerifiable("model.config", f"asked for {layers} layers, the library's class makes {trace.layers}")
@@ -174,7 +179,11 @@ def whole(trace: Trace) -> ExtendedTrace:
     """A trace of the real depth in the words of an extended one."""
     peaks = {
         moment: MomentPeak(
-            moment, trace.live_bytes[instant], trace.bytes_by_term(instant), trace.instants[instant].module
+            moment,
+            trace.live_bytes[instant],
+            trace.bytes_by_term(instant),
+            trace.instants[instant].module,
+            trace.phantoms_by_term(instant),
         )
         for moment, instant in trace.moment_peaks().items()
     }
@@ -207,7 +216,7 @@ def verified(estimated: Answer, evaluation: Evaluation, found: Findings) -> Answ
     differences = compared(ledger, peak, spec)
     believed = ledger
     if differences[-1].believed == "trace":
-        believed = with_traced_peak(ledger, found.traced)
+        believed = with_traced_peak(ledger, found.traced.without_phantoms)
     if found.events.replayed is not None:
         held = held_rows(ledger, peak, found.events.replayed)
         differences += held
@@ -230,50 +239,43 @@ def verified(estimated: Answer, evaluation: Evaluation, found: Findings) -> Answ
 def comparable_peak(ledger: Ledger, trace: ExtendedTrace) -> MomentPeak:
     """The trace's peak; that of the estimate's moment where it is as high within the agreement.
 
-    Two moments that are nearly as high hold other terms, and which one wins may hang on a few bytes.
+    Two moments that are nearly as high hold other terms, and which one wins may hang on a few bytes. What no checkpoint
+    has decides nothing.
     """
-    same = trace.peaks.get(ledger.peak_moment)
-    highest = trace.peak
-    return same if same is not None and same.bytes >= highest.bytes * (1 - AGREEMENT) else highest
+    real = trace.without_phantoms.moments
+    highest = max(real, key=real.__getitem__)
+    is_as_high = real.get(ledger.peak_moment, 0) >= real[highest] * (1 - AGREEMENT)
+    return trace.peaks[ledger.peak_moment if is_as_high else highest]
 
 
 def compared(ledger: Ledger, peak: MomentPeak, spec: ModelSpec) -> list[Difference]:
     """One row for each term that either side has, and one for their sum."""
-    rows = [(term, ledger.terms[term], peak.by_term.get(term, 0)) for term in TERMS]
+    rows = [(term, ledger.terms[term], peak.by_term.get(term, 0), peak.phantoms.get(term, 0)) for term in TERMS]
     held = [row for row in rows if row[1] or row[2]]
-    total = (PEAK, ledger.peak_allocated_bytes, peak.bytes)
-    found = [difference(row, peak, spec, ledger.peak_moment) for row in [*held, total]]
-    return [*found[:-1], with_remainder(found[-1], found[:-1], spec)]
+    total = (PEAK, ledger.peak_allocated_bytes, peak.bytes, sum(peak.phantoms.values()))
+    return [difference(row, peak, spec, ledger.peak_moment) for row in [*held, total]]
 
 
-def with_remainder(total: Difference, rows: list[Difference], spec: ModelSpec) -> Difference:
-    """The sum's row; beside phantoms it also says how much they don't explain."""
-    if not spec.phantoms or total.why != phantom_cause(spec):
-        return total
-    rest = total.difference_bytes - sum(row.difference_bytes for row in rows if row.why == total.why)
-    said = f"{total.why} That explains all but {format_bytes(abs(rest))} of the difference; the rows have the rest."
-    return total.model_copy(update={"why": said})
-
-
-def difference(row: tuple[str, int, int], peak: MomentPeak, spec: ModelSpec, moment: str) -> Difference:
+def difference(row: tuple[str, int, int, int], peak: MomentPeak, spec: ModelSpec, moment: str) -> Difference:
     """Which side is believed: the estimate up to 1 % of the peak, the closed form about phantoms, else the trace."""
-    term, estimated, traced_bytes = row
-    apart = estimated - traced_bytes
-    share = abs(apart) / peak.bytes if peak.bytes else 0.0
+    term, estimated, traced_bytes, phantoms = row
+    rest = estimated - (traced_bytes - phantoms)
+    share = abs(rest) / peak.bytes if peak.bytes else 0.0
     believed, why = "estimate", f"they agree: {share:.2%} of the traced peak apart"
-    if share > AGREEMENT and spec.phantoms and term in PHANTOM_TERMS and apart < 0:
-        why = phantom_cause(spec)
-    elif share > AGREEMENT:
+    if share > AGREEMENT:
         believed = "trace"
         where = f"at its peak in {peak.moment}" + (f", in {peak.module}" if peak.module else "")
         why = f"the trace follows each storage of the library's own code {where}"
         if moment != peak.moment:
             why += f"; the estimate's peak is in {moment}"
+    if phantoms:
+        said = f"{format_bytes(phantoms)} of the trace are of parameters that no checkpoint has, and are not counted"
+        why = f"{said}. {phantom_cause(spec)} Beyond them, {why}"
     return Difference(
         term=term,
         estimate_bytes=estimated,
         trace_bytes=traced_bytes,
-        difference_bytes=apart,
+        difference_bytes=estimated - traced_bytes,
         believed=believed,
         why=why,
     )
@@ -364,7 +366,12 @@ def notes(spec: ModelSpec, peak: MomentPeak, found: Findings) -> list[str]:
     if chosen.deep is not None:
         layers = f"{chosen.shallow} and {chosen.deep} layers, extended to {found.traced.layers}"
     where = f", in {peak.module}" if peak.module else ""
-    return [*lines, f"traced {layers}: the peak is {format_bytes(peak.bytes)} in {peak.moment}{where}"]
+    lines.append(f"traced {layers}: the peak is {format_bytes(peak.bytes)} in {peak.moment}{where}")
+    phantoms = sum(peak.phantoms.values())
+    if phantoms:
+        said = f"{format_bytes(phantoms)} of it are of parameters that no checkpoint has"
+        lines.append(f"{said}; the answer leaves them out, the timeline and the replay hold them")
+    return lines
 
 
 def parameter_warnings(spec: ModelSpec, built: Built | None) -> list[str]:

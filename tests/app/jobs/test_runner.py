@@ -164,7 +164,7 @@ def test_a_plan_is_verified_as_the_fork_server_would(tmp_path: Path):
     assert result.verification is not None
     assert result.verification["evidence"]["tier"] == "verified"
     assert [event["phase"] for event in events] == ["import", "build", "trace", "trace", "compare", "write"]
-    assert events[2]["message"] == "4 of 8 layers"
+    assert events[2]["message"] == "2 of 8 layers"
 
 
 def test_a_verification_that_reaches_its_cap_says_so(tmp_path: Path):

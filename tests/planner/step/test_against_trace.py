@@ -13,7 +13,7 @@ import pytest
 from planner.architecture.registry import read_config
 from planner.step.adapters import typical_targets, with_targets
 from planner.step.compiler import compile_step
-from planner.step.rules import StepRules
+from planner.step.rules import Kernel, StepRules
 from tests.planner.step.reduced import reduced_config, reduced_model
 
 pytestmark = pytest.mark.slow
@@ -82,12 +82,19 @@ def traced_bytes(config: dict[str, Any], method: str, checkpointing: str, sequen
     )
     held = ("weights", "adapters", "optimizer_states")
     instants = [instant for moment, instant in trace.moment_peaks().items() if moment != "optimizer_step"]
+    phantoms = {instant: trace.phantoms_by_term(instant) for instant in instants}
     return max(
-        trace.live_bytes[instant] - sum(trace.bytes_by_term(instant)[term] for term in held) for instant in instants
+        trace.live_bytes[i]
+        - sum(phantoms[i].values())
+        - sum(trace.bytes_by_term(i)[term] - phantoms[i][term] for term in held)
+        for i in instants
     )
 
 
-def difference(model_type: str, method: str, checkpointing: str, sequence: int, layers: int) -> float:
+def difference(
+    model_type: str, method: str, checkpointing: str, sequence: int, layers: int, kernel: Kernel = "fused",
+    imbalance: float = 1.0,
+) -> float:  # fmt: skip
     """(program - trace) / trace in percent."""
     config = reduced_by(model_type, layers)
     rules = StepRules(
@@ -97,10 +104,14 @@ def difference(model_type: str, method: str, checkpointing: str, sequence: int, 
         gradient_dtype="bfloat16",
         checkpointing=checkpointing,  # pyright: ignore[reportArgumentType]
         checkpoint_every=int(checkpointing == "full"),
+        kernel=kernel,
+        expert_imbalance=imbalance,
     )
     targets = typical_targets(read_config(config))
     named: dict[str, Any] = {} if targets == "all-linear" else {"target_modules": tuple(targets)}
     rules = replace(rules, targets=named.get("target_modules"))
+    named |= {"eager": {"attention": "eager"}, "math": {"fused_attention": False}, "fused": {}}[kernel]
+    named |= {"expert_imbalance": imbalance}
     traced = traced_bytes(config, method, checkpointing, sequence, **named)
     return 100 * (peak_bytes(config, rules, sequence) - traced) / traced
 
@@ -111,6 +122,28 @@ def difference(model_type: str, method: str, checkpointing: str, sequence: int, 
 @pytest.mark.parametrize("model_type", [*DENSE, *EXPERTS])
 def test_attention_models_agree(model_type: str, method: str, checkpointing: str) -> None:
     assert abs(difference(model_type, method, checkpointing, 1024, 4)) <= PERCENT.get(model_type, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(("model_type", "kernel"), [
+    ("llama", "eager"), ("qwen3", "eager"), ("gpt2", "eager"), ("gemma2", "eager"), ("gpt_oss", "eager"),
+    ("deepseek_v3", "eager"), ("llama", "math"), ("qwen3", "math"), ("llama", "fused"),
+])  # fmt: skip
+def test_scores_that_are_made_again_agree(model_type: str, kernel: Kernel, method: str) -> None:
+    assert abs(difference(model_type, method, "selective_attention", 1024, 4, kernel)) <= 1.0
+
+
+ROUTED = ("mixtral", "qwen3_moe", "deepseek_v3", "gpt_oss", "olmoe")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("imbalance", [1.0, 2.0])
+@pytest.mark.parametrize(("method", "checkpointing"), [("full", "none"), ("lora", "full")])
+@pytest.mark.parametrize("model_type", ROUTED)
+def test_a_stated_load_of_experts_agrees(model_type: str, method: str, checkpointing: str, imbalance: float) -> None:
+    found = difference(model_type, method, checkpointing, 1024, 4, imbalance=imbalance)
+    assert abs(found) <= PERCENT.get(model_type, 1.0)
 
 
 CLAMPED: dict[str, dict[str, Any]] = {

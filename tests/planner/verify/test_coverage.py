@@ -69,7 +69,6 @@ def test_whose_kernels(family: str, backward: str, target: str, fused: bool) -> 
         ({"framework": "deepspeed"}, GPU, "run.framework"),
         ({}, {**GPU, "device_count": 2}, "run.parallelism"),
         ({"method": "lora", "lora": {"modules_to_save": ["lm_head"]}}, GPU, "run.lora.modules_to_save"),
-        ({"activation_checkpointing": "selective_attention"}, GPU, "run.activation_checkpointing"),
         ({}, {"device": "intel-arc-b580-12gb"}, "machine.device"),
     ],
 )
