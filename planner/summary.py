@@ -27,7 +27,7 @@ def sentence(evaluation: Evaluation) -> str:
     """Verdict, plan, machine and margin in one sentence."""
     plan, machine = evaluation.plan, evaluation.plan.machine
     what = _described(plan)
-    where = machine_name(machine)
+    where = machine_name(machine) + _assumed_size(machine)
     if evaluation.verdict == "fits":
         return f"Yes: {what} fits on {where}, {format_bytes(_margin(evaluation))} to spare{_finish(evaluation)}."
     if evaluation.verdict == "tight":
@@ -49,6 +49,13 @@ def machine_name(machine: Machine) -> str:
     if not machine.is_this_machine:
         return counted
     return f"this machine ({machine.device.display_name if machine.device_count == 1 else counted})"
+
+
+def _assumed_size(machine: Machine) -> str:
+    """The size of memory where a device is sold with several and nobody said which: a guess that decides the answer."""
+    if "machine.device_memory_gib" not in machine.assumed or len(machine.device.memory_options_bytes) < 2:
+        return ""
+    return f" with {format_bytes(machine.memory_total_bytes)}, the largest that it is sold with"
 
 
 def _shortage(evaluation: Evaluation) -> str:

@@ -71,9 +71,12 @@ def gib_to_bytes(gib: float) -> int:
 
 
 def format_bytes(size_bytes: int) -> str:
-    """Return `size_bytes` in the largest binary unit that keeps it at 1 or more: "3.1 GiB", "512 B", "-1.0 MiB"."""
+    """Return `size_bytes` in the largest unit up to GiB that keeps it at 1 or more: "3.1 GiB", "512 B", "1,536.0 GiB".
+
+    Memory of machines is said in GiB, however much it is, so that one sentence or table has one unit.
+    """
     magnitude = abs(size_bytes)
-    for factor, unit in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+    for factor, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         # 1,023.95 of the smaller unit would print as 1,024.0 of it: there the larger one begins.
         if magnitude >= factor - factor // 20_480:
             return f"{size_bytes / factor:,.1f} {unit}"

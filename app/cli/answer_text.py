@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from app.cli.console import Console
 from app.web.charts import TERM_LABELS
-from app.web.numbers import gib, interval_basis, percent, plain, rate
+from app.web.numbers import gib, interval_basis, pace, percent, plain, rate
 from planner.contract import Answer, Costs, DeviceMemory, Memory, Throughput
 from planner.units import format_count, format_seconds
 
@@ -110,7 +110,7 @@ def _levers(answer: Answer, console: Console) -> Iterator[str]:
         if advice.bytes_saved < 0:
             effects = [f"costs {gib(-advice.bytes_saved)}"]
         if advice.time_factor is not None:
-            effects.append(f"{advice.time_factor:.2f} × the time")
+            effects.append(pace(advice.time_factor))
         if advice.makes_it_fit and answer.verdict != "fits":
             effects.append(console.paint("makes it fit", "green"))
         yield f"  · {console.paint(title, 'bold')}: {', '.join(effects)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from app.cli.console import Console
+from planner.hardware import DeviceProfile
+from planner.units import GIB
 
 EPILOG = None
 
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             else:
                 total_bytes = item.memory_total_bytes
                 memory = "host's" if total_bytes is None else gib(total_bytes - item.system_reserved_bytes)
-                console.write(f"{memory:>12}  {item.id:<36}  {item.display_name}")
+                console.write(f"{memory:>12}  {item.id:<36}  {item.display_name}{_sizes(item)}")
         cursor = page.next_cursor
         if cursor is None:
             break
@@ -40,3 +42,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"no device of the catalogue matches {query!r}; give its figures with --custom-device-memory-gib"
         )
     return 0 if found else 2
+
+
+def _sizes(item: DeviceProfile) -> str:
+    """The sizes of memory that a device is sold with, where there are several: the listed one is the largest's."""
+    sizes = [str(option // GIB) for option in item.memory_options_bytes]
+    return f", the largest of {', '.join(sizes)} GiB" if len(sizes) > 1 else ""

@@ -216,25 +216,34 @@ _MEASURES: Final[Sequence[tuple[str, Sequence[_Measure]]]] = (
         "Time and money",
         (
             _Measure("finish", "To finish", "seconds", _time(lambda time: time.seconds_to_finish), "less"),
-            _Measure("cost", "Cost", "USD", _costs(lambda costs: costs.cost_usd), "less"),
+            _Measure("cost", "Rent to finish", "USD", _costs(lambda costs: costs.cost_usd), "less"),
             _Measure(
-                "cost_low", "Cost, low end", "USD", _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[0])
+                "cost_low",
+                "Rent, low end",
+                "USD",
+                _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[0]),
             ),
             _Measure(
-                "cost_high", "Cost, high end", "USD", _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[1])
+                "cost_high",
+                "Rent, high end",
+                "USD",
+                _costs(lambda c: c.cost_interval_usd and c.cost_interval_usd[1]),
             ),
-            _Measure("price", "Price of an hour", "USD", _costs(lambda costs: costs.usd_per_hour)),
-            _Measure("price_as_of", "Price as of", "text", _costs(lambda costs: costs.price_as_of)),
+            _Measure("price", "Rent of an hour", "USD", _costs(lambda costs: costs.usd_per_hour)),
+            _Measure("price_as_of", "Rent as of", "text", _costs(lambda costs: costs.price_as_of)),
             _Measure(
-                "sessions", "Limits of the offer", "text", _costs(lambda c: c.sessions.message if c.sessions else None)
+                "sessions",
+                "The offer's limits",
+                "text",
+                _costs(lambda c: c.sessions.message if c.sessions else None),
             ),
             _Measure("energy", "Energy", "kWh", _costs(lambda costs: costs.energy_kwh), "less"),
             _Measure("rate", "Tokens per second", "tokens per second", _time(lambda t: t.tokens_per_second), "more"),
             _Measure("step", "One step", "seconds", _time(lambda time: time.step_seconds), "less"),
             _Measure("step_low", "One step, low end", "seconds", _time(lambda time: time.interval[0])),
             _Measure("step_high", "One step, high end", "seconds", _time(lambda time: time.interval[1])),
-            _Measure("mfu", "Use of the peak (MFU)", "share", _time(lambda time: time.mfu)),
-            _Measure("basis", "Basis of the times", "text", _time(lambda time: time.basis)),
+            _Measure("mfu", "Share of the device's peak speed (MFU)", "share", _time(lambda time: time.mfu)),
+            _Measure("basis", "Times rest on", "text", _time(lambda time: time.basis)),
         ),
     ),
     (

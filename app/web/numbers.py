@@ -44,6 +44,15 @@ def rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def pace(factor: float) -> str:
+    """How long the same tokens take, against the plan as it is."""
+    if factor >= 2:
+        return f"takes {factor:.1f} times as long"
+    if abs(factor - 1) < 0.005:
+        return "as fast"
+    return f"takes {percent(factor - 1)} longer" if factor > 1 else f"takes {percent(1 - factor)} less time"
+
+
 def plain(value: Any) -> str:
     """A value of the request as a word."""
     if isinstance(value, bool):

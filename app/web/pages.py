@@ -28,9 +28,10 @@ from app.web.result import Result, result_of
 from app.web.templating import page, render
 from planner.catalog.models import UnknownModel, all_models, find_models, model
 from planner.catalog.offers import price_dates
-from planner.contract import Answer
-from planner.hardware import UnknownDevice, all_devices, device, find_devices
+from planner.contract import Answer, EstimateRequest
+from planner.hardware import Machine, UnknownDevice, all_devices, device, find_devices
 from planner.support import kind_of, routes_for
+from planner.units import GIB
 
 router = APIRouter(include_in_schema=False)
 
@@ -253,9 +254,11 @@ def result_for(request: Request, plan: Plan, answer: Answer, config_hash: str | 
 def _result_values(request: Request, result: Result) -> dict[str, Any]:
     site = site_of(request)
     asked = result.answer.request
-    architecture = request.app.state.plans.machine(asked).device.architecture
+    machine = request.app.state.plans.machine(asked)
+    architecture = machine.device.architecture
     return {
         "result": result,
+        "sizes": _sizes(machine, asked, result.pairs.get("config")),
         "machine_kind": kind_of(architecture),
         "routes": routes_for(architecture, asked.run.method or result.answer.assumed.get("run.method", "")),
         "today": datetime.now(UTC).date().isoformat(),
@@ -264,6 +267,19 @@ def _result_values(request: Request, result: Result) -> dict[str, Any]:
         "needs_token": needs_token(request.app.state.settings),
         "on_this_machine": result.answer.request.machine.device == "this-machine" and asked.machine.offer is None,
     }
+
+
+def _sizes(machine: Machine, asked: EstimateRequest, config_hash: str | None) -> Sequence[tuple[int, str]]:
+    """(GiB, address) of each size that the device is sold with, where nobody said which it has."""
+    if "machine.device_memory_gib" not in machine.assumed:
+        return ()
+    sizes = [option // GIB for option in machine.device.memory_options_bytes]
+    return [(size, f"/plan?{address.query(_with_memory(asked, size), config_hash)}") for size in sizes]
+
+
+def _with_memory(asked: EstimateRequest, gib: int) -> EstimateRequest:
+    machine = asked.machine.model_copy(update={"device_memory_gib": float(gib)})
+    return asked.model_copy(update={"machine": machine})
 
 
 @router.get("/plan.json")

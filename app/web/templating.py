@@ -30,6 +30,7 @@ def environment() -> Environment:
         size=numbers.size,
         count=numbers.count,
         seconds=numbers.seconds,
+        pace=numbers.pace,
         percent=numbers.percent,
         rate=numbers.rate,
         plain=numbers.plain,

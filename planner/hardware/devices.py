@@ -59,14 +59,18 @@ def device(device_id: str) -> DeviceProfile:
 
 
 def nearest_ids(text: str, limit: int = 3) -> tuple[str, ...]:
-    """Return ids that resemble `text`, best first: a suggestion for an error message, never an answer."""
+    """Return ids that `text` finds or resembles, best first: a suggestion for an error message, never an answer."""
+    named = find_devices(text[:128], limit=limit).items
+    if named:
+        return tuple(item.id for item in named)
     return tuple(get_close_matches(text[:128].strip().casefold(), list(_by_id()), n=limit, cutoff=0.5))
 
 
 def find_devices(q: str = "", *, limit: int = 50, cursor: str | None = None) -> DevicePage:
     """Return the devices whose id, name, alias, vendor, kind or architecture hold every word of `q`.
 
-    Spaces and hyphens do not count (`rtx4090`), a Mac is an Apple, and a number alone is none of an architecture.
+    Spaces and hyphens do not count (`rtx4090`), a Mac of any kind is an Apple, which also has the sizes that it is sold
+    with (`macbook pro m3 max 64gb`), and a number alone is none of an architecture.
     Sorted by vendor, then newest first, then by name. `cursor` is the `next_cursor` of the page before.
 
     Raises:
@@ -77,7 +81,7 @@ def find_devices(q: str = "", *, limit: int = 50, cursor: str | None = None) -> 
     if cursor is not None and not re.fullmatch("[0-9]{1,6}", cursor, re.ASCII):
         raise ValueError("cursor must be the `next` of an earlier page")
     start = int(cursor or 0)
-    words = q.casefold().split()
+    words = _MACS.sub(" apple ", q.casefold()).replace("gib", "gb").split()
     found = [item for item in _sorted() if all(_is_named(item.id, word) for word in words)]
     end = start + limit
     return DevicePage(tuple(found[start:end]), str(end) if end < len(found) else None)
@@ -145,8 +149,8 @@ def _sorted() -> Sequence[DeviceProfile]:
     return sorted(_by_id().values(), key=lambda item: (item.vendor, -(item.release_year or 0), item.name))
 
 
-_ALSO: Final[Mapping[str, str]] = {"apple": "mac macbook imac"}
-"""What people type for a kind of device that its names do not say."""
+_MACS: Final = re.compile(r"\b(?:macbook(?:[ -]?(?:pro|air))?|imac(?:[ -]?pro)?|mac(?:[ -]?(?:studio|mini|pro))?)\b")
+"""Macs as people call them; the catalogue has their chips."""
 _GAPS: Final = str.maketrans("", "", "- ")
 
 
@@ -161,7 +165,8 @@ def _is_named(device_id: str, word: str) -> bool:
 def _search_texts(device_id: str) -> tuple[Sequence[str], str]:
     """The names of a device and its architecture, case folded and without gaps."""
     item = _by_id()[device_id]
-    names = (item.id, item.name, *item.aliases, item.vendor, item.kind, *_ALSO.get(item.kind, "").split())
+    sizes = [f"{option // GIB} gb" for option in item.memory_options_bytes]
+    names = (item.id, item.name, *item.aliases, item.vendor, item.kind, *sizes)
     return [name.casefold().translate(_GAPS) for name in names], item.architecture.casefold().translate(_GAPS)
 
 

@@ -20,9 +20,10 @@ _LONGCAT: Final = "megatron-lm-torchtitan-llama-factory-axolotl-unsloth-ktransfo
 _NO_TRAINER: Final = {
     "longcat_flash": (
         _LONGCAT,
-        "no trainer has code for LongCat-Flash, and its class in transformers allocates 741 B parameters instead of "
-        "560 B: fine-tuning it is a custom project. It can be served with SGLang or vLLM on 8 H20-141G or more. To "
-        "tune a model of its kind, take DeepSeek-V3 with KTransformers on one machine with about 1.2 TB of memory, "
+        "no trainer has code for LongCat-Flash: fine-tuning it is a custom project. The memory given here is that of "
+        "the model's own 561 B parameters; its class in transformers would allocate 741 B, of which 180 B belong to "
+        "experts that have no weights. It can be served with SGLang or vLLM on 8 H20-141G or more. To tune a model of "
+        "its kind, take DeepSeek-V3 with KTransformers on one machine with about 1.2 TB of memory, "
         "or a smaller mixture such as Qwen3-30B-A3B",
     ),
 }

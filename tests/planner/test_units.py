@@ -108,7 +108,7 @@ def test_printed_bytes_parse_back_to_within_the_printed_digit(size_bytes: int) -
         (1024, "1.0 KiB"),
         (3_328_599_654, "3.1 GiB"),
         (-MIB, "-1.0 MiB"),
-        (2**50, "1,024.0 TiB"),
+        (2**40, "1,024.0 GiB"),
         (2**20 - 1, "1.0 MiB"),
     ],
 )

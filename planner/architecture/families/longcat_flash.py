@@ -65,7 +65,8 @@ def phantom_note(elements: int, zero_experts: int) -> tuple[Note, ...]:
         return ()
     message = (
         f"transformers allocates gate_up_proj for the {zero_experts} zero experts too, although no checkpoint has "
-        f"weights for them: its class counts {elements:,} parameters more than the model has."
+        f"weights for them: its class counts {elements:,} parameters more than the model has. The memory given here is "
+        "that of the model, without them."
     )
     return (Note("library_allocates_phantom_experts", message, elements),)
 

@@ -47,3 +47,18 @@ def test_values_as_words(value: Any, text: str) -> None:
 
 def test_a_text_cannot_break_out_of_markdown() -> None:
     assert numbers.cell("a|b\nc <script>") == "a\\|b c &lt;script>"
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [
+        (1.0, "as fast"),
+        (1.001, "as fast"),
+        (1.33, "takes 33 % longer"),
+        (1.02, "takes 2.0 % longer"),
+        (0.75, "takes 25 % less time"),
+        (2.46, "takes 2.5 times as long"),
+    ],
+)
+def test_a_factor_of_time_as_words(factor: float, text: str) -> None:
+    assert numbers.pace(factor) == text

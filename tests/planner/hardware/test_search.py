@@ -88,6 +88,12 @@ def test_an_unknown_id_suggests_but_never_answers() -> None:
     assert "nearest ids" in str(caught.value)
 
 
+def test_an_id_as_people_type_it_suggests_what_a_search_finds() -> None:
+    with pytest.raises(UnknownDevice) as caught:
+        device("macbook pro m3 max")
+    assert caught.value.suggestions == ("apple-m3-max",)
+
+
 def test_a_long_unknown_id_is_answered_briefly() -> None:
     with pytest.raises(UnknownDevice) as caught:
         device("x" * 10**6)
@@ -133,6 +139,10 @@ def test_bad_pages_are_refused(arguments: dict[str, object]) -> None:
         ("9070xt", {"amd-rx-9070-xt-16gb"}),
         ("RTX-4090 24gb", {"nvidia-rtx-4090-24gb"}),
         ("macbook m4 max", {"apple-m4-max"}),
+        ("MacBook Pro M3 Max 64GB", {"apple-m3-max"}),
+        ("m3 max 64 GiB", {"apple-m3-max"}),
+        ("mac mini m4 32gb", {"apple-m4"}),
+        ("m3 max 65gb", set()),
     ],
 )
 def test_what_people_type_finds_the_device(typed: str, expected: set[str]) -> None:
@@ -140,7 +150,13 @@ def test_what_people_type_finds_the_device(typed: str, expected: set[str]) -> No
 
 
 def test_a_mac_is_an_apple() -> None:
-    assert ids("mac") == ids("macbook") == [item.id for item in find_devices("apple", limit=200).items]
+    assert (
+        ids("mac")
+        == ids("mac studio")
+        == ids("MacBook Air")
+        == ids("mac-mini")
+        == [item.id for item in find_devices("apple", limit=200).items]
+    )
 
 
 def test_a_number_alone_is_none_of_an_architecture() -> None:
