@@ -238,12 +238,15 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
 def _expert_by_expert(player: Player, module: Module) -> tuple[StorageClass, ...]:
     """Where a class loops over experts, each one's weight gradient is written into a new tensor of all experts.
 
-    It is then added to what the experts before left (aten select_backward). A class with a grouped product needs none.
+    It is then added to what the experts before left (aten select_backward): in place, but for DBRX, which sees its
+    stacks [experts x width, hidden] by a view, whose sum is a third tensor (torch/csrc/autograd/input_buffer.cpp). A
+    class with a grouped product needs none.
     """
     if not player.variant.loops_over_experts:
         return ()
     size = constant(module.weight_elements * player.rules.weights_width)
-    return (StorageClass("gradient of one expert in the whole", size, "temporaries"),)
+    seen_by_view = len(module.shape) == 2
+    return (StorageClass("gradient of one expert in the whole", size, "temporaries"),) * (2 if seen_by_view else 1)
 
 
 def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:
