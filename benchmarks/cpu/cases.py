@@ -1,4 +1,4 @@
-"""Which steps are run: small models of five kinds, each in a few settings."""
+"""Which steps are run: small models of many kinds, each in a few settings."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3-moe-75m": _gated("qwen3_moe", 384, 1024, 6, 6, 2, 32000)
     | {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 384, "norm_topk_prob": True},
 }  # fmt: skip
+SMALL: dict[str, Any] = {"hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3, "vocab_size": 4000}
+WIDE: dict[str, Any] = {"intermediate_size": 512, "max_position_embeddings": 512, "pad_token_id": 0}
+GROUPED: dict[str, Any] = {**SMALL, **WIDE, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32}
+ROUTED: dict[str, Any] = {"moe_intermediate_size": 128, "num_experts_per_tok": 2}
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "llama": GROUPED, "qwen2": GROUPED, "qwen3": GROUPED, "mistral": GROUPED, "olmo2": GROUPED,
+    "gemma2": GROUPED | {"sliding_window": 128, "query_pre_attn_scalar": 32}, "phi": {**SMALL, **WIDE}, "phi3": GROUPED,
+    "gpt2": {"n_embd": 192, "n_layer": 3, "n_head": 3, "n_positions": 512, "vocab_size": 4000},
+    "gpt_neox": {**SMALL, **WIDE}, "bloom": {"hidden_size": 192, "n_layer": 3, "n_head": 3, "vocab_size": 4000},
+    "opt": {**SMALL, "ffn_dim": 512, "word_embed_proj_dim": 192, "max_position_embeddings": 512},
+    "falcon": {**SMALL, "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True},
+    "mixtral": GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": GROUPED | ROUTED | {"num_experts": 8}, "starcoder2": GROUPED,
+    "deepseek_v3": {**SMALL, **WIDE, **ROUTED, "num_key_value_heads": 3, "q_lora_rank": 64, "kv_lora_rank": 32}
+    | {"qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "n_routed_experts": 8, "n_group": 2}
+    | {"topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1},
+    "mamba": {"hidden_size": 192, "num_hidden_layers": 3, "state_size": 16, "vocab_size": 4000},
+}  # fmt: skip
+"""By model type; about a million parameters each, for `benchmarks.cpu.families`."""
+MODELS.update({f"small-{name}": {"model_type": name, **values} for name, values in SMALL_MODELS.items()})
 
 
 @dataclass(frozen=True, slots=True)

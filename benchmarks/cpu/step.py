@@ -71,12 +71,18 @@ class Trainer:
             outputs = self.model(input_ids=ids, labels=ids, num_items_in_batch=ids.numel() * self.case.accumulation)
         return outputs["loss"]
 
-    def standing_bytes(self) -> int:
-        """Tensors that live between steps: parameters, buffers, optimizer states, the batch; each storage once."""
+    def standing(self) -> list[torch.Tensor]:
+        """Tensors that live between steps: parameters, buffers, optimizer states, the batch."""
         tensors = [*self.model.parameters(), *self.model.buffers(), self.ids]
         for state in self.optimizer.state.values():
             tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+        return tensors
+
+    def standing_bytes(self) -> int:
+        """Their bytes, each storage once."""
+        storages = {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in self.standing()
+        }
         return sum(storages.values())
 
 

@@ -280,6 +280,16 @@ class Note:
     parameters: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor that the library's class holds beside its parameters; `width` None means the weights' bytes each."""
+
+    name: str
+    elements: int
+    width: int | None = None
+    count: int = 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSpec:
     """A whole model as shapes. Compared by identity, so that programs compiled for it are found without hashing it.
@@ -288,7 +298,8 @@ class ModelSpec:
     encoder) that run before it. `embeddings` are looked up by token or position. `lm_head` is None for a headless
     model; when `tied`, its weight is the first embedding's and counts once. `mtp_parameters` are in the checkpoint but
     are not built for training. `phantoms` are elements that the library's class allocates although no checkpoint has
-    them; the meta model's count minus the phantoms is `total`. `dropouts` are the places with a probability above 0.
+    them; the meta model's count minus the phantoms is `total`. `buffers` are the large ones. `dropouts` are the places
+    with a probability above 0.
     """
 
     model_type: str
@@ -309,6 +320,7 @@ class ModelSpec:
     phantoms: int = 0
     notes: tuple[Note, ...] = ()
     dropouts: frozenset[DropoutPlace] = frozenset()
+    buffers: tuple[Buffer, ...] = ()
     assumed: dict[str, object] = field(default_factory=dict[str, object], hash=False, compare=False)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from planner.architecture.count import counted_modules, stack_modules
@@ -95,8 +95,10 @@ def _idle(spec: ModelSpec) -> set[int]:
     return {id(module) for module in (*towers, *unreached)}
 
 
-def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
+def adapters(spec: ModelSpec, rules: StepRules, rank: int, without: Container[int] = ()) -> Iterator[Tensors]:
     """LoRA's A [rank, in] and B [out, rank], DoRA's magnitude [out], and copies of modules_to_save.
+
+    `without` are identities of modules whose adapters are left out.
 
     A classifier's head is such a copy beside the original (peft_model.py, PeftModelForSequenceClassification).
 
@@ -106,6 +108,8 @@ def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
     if not rules.has_adapters:
         return
     for module, times in base_modules(spec, rules):
+        if id(module) in without:
+            continue
         if rules.adapts(module):
             yield Tensors(f"{module.name}.lora_A", (rank, module.inputs), times)
             yield Tensors(f"{module.name}.lora_B", (module.outputs, rank), times)
@@ -122,5 +126,5 @@ def adapters(spec: ModelSpec, rules: StepRules, rank: int) -> Iterator[Tensors]:
 
 
 def trained(spec: ModelSpec, rules: StepRules, rank: int) -> list[Tensors]:
-    """Every tensor that the optimizer updates."""
-    return [*trained_base(spec, rules), *adapters(spec, rules, rank)]
+    """Every tensor that the optimizer updates; a batch of text leaves the adapters of towers without a gradient too."""
+    return [*trained_base(spec, rules), *adapters(spec, rules, rank, without=_idle(spec))]

@@ -18,7 +18,7 @@ def sum_rounded(tensors: list[Tensors], width: int, rounding: int, shards: int =
 
 
 def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: int = 1) -> int:
-    """The base model on one device: 16- or 32-bit tensors, and the packed ones of a quantised base."""
+    """The base model on one device: 16- or 32-bit tensors, the packed ones of a quantised base, and large buffers."""
     total = 0
     for module, times in base_modules(spec, rules):
         weight = (
@@ -27,6 +27,7 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
         total += times * rounded(ceiling_division(weight, shards), rounding)
         if module.bias:
             total += times * rounded(ceiling_division(module.bias * rules.stored_width, shards), rounding)
+    total += sum(b.count * rounded(b.elements * (b.width or rules.stored_width), rounding) for b in spec.buffers)
     if rules.objective == "sequence_classification":
         total += rounded(rules.num_labels * spec.hidden * rules.stored_width, rounding)
     return total

@@ -126,7 +126,8 @@ def _experts(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     down = _grouped_product(player, block, block.experts[-1], hidden, rows, block.hidden)
     weighted = tape.multiply("weighted expert outputs", down, sorted_weights)
     restored = tape.elementwise("outputs in token order", (weighted, back), width=weighted.width, saves=(back,))
-    _let_go(player, chosen)
+    # torch.nn.utils.parametrize.cached keeps W + B A of all experts until the experts' forward has returned.
+    tape.touch(*player.merged, chosen)
     total = tape.value("routed output", TOKENS * block.hidden, restored.width, restored.needs_gradient)
     tape.record("sum over slots", total, reads=(restored,), gradients=((restored, True),))
     return tape.cast(total, x.width, "routed output")
@@ -144,8 +145,6 @@ def _looped(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     mask = tape.constant("expert mask", rows * slots, INDEX)
     made = tape.constant("routed output", TOKENS * block.hidden, x.width)
     whole = (tape.temporary("gradient of one expert's rows in the whole", TOKENS * block.hidden, x.width),)
-    for module in block.experts:  # the first expert asks for them all
-        _merged(player, block, module)
     with tape.in_pieces(min(1.0, player.rules.expert_imbalance / slots)):
         where = tape.constant("rows of experts", rows * 2, INDEX)
         results: list[Value] = []
@@ -163,7 +162,7 @@ def _looped(player: Player, block: Moe, x: Value, weights: Value) -> Value:
     needs = any(result.needs_gradient for result in results)
     total = Value(made.elements, x.width, made.storage, needs)
     tape.record("sum over experts", total, reads=(*results, mask), gradients=tuple((r, True) for r in results))
-    _let_go(player, mask)
+    tape.touch(*player.merged, mask)
     return total
 
 
@@ -212,14 +211,14 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
     (integrations/moe.py, _grouped_mm). A loop over experts multiplies with F.linear, which autocast does know.
     """
     tape, rules = player.tape, player.rules
-    autocast = rules.autocast and (player.variant.loops_over_experts or rules.adapts_parameter(module))
+    autocast = rules.autocast and player.variant.loops_over_experts
     width = rules.compute_width if autocast else rules.weights_width
     source = tape.cast(x, width, "tokens by expert in the product's dtype") if rules.autocast else x
     wanted = autocast and (x.needs_gradient or player.trains_base)
     with tape.whole():
         copies = weight_copies(player, module, trained=player.trains_base, wanted=wanted)
-        adapted = _merged(player, block, module)
-    whole = _expert_by_expert(player, module) if player.trains_base or adapted else ()
+        adapted = _adapted_weight(player, block, module) if rules.adapts_parameter(module) else ()
+    whole = _expert_by_expert(player, block, module) if player.trains_base or adapted else ()
     weights = (*copies, *adapted)
     keeps_input = player.trains_base or bool(adapted)
     out = tape.value("expert activations", rows * outputs, source.width, source.needs_gradient or keeps_input)
@@ -231,35 +230,28 @@ def _grouped_product(player: Player, block: Moe, module: Module, x: Value, rows:
         backward_temporaries=whole,
         keep_recomputed=True, saves_parameter=source.needs_gradient,
     )  # fmt: skip
+    player.merged += adapted
     _grouped_work(player, block, module, source, out, trained=keeps_input)
     return out
 
 
-def _expert_by_expert(player: Player, module: Module) -> tuple[StorageClass, ...]:
+def _expert_by_expert(player: Player, block: Moe, module: Module) -> tuple[StorageClass, ...]:
     """Where a class loops over experts, each one's weight gradient is written into a new tensor of all experts.
 
-    It is then added to what the experts before left (aten select_backward): in place, but for DBRX, which sees its
-    stacks [experts x width, hidden] by a view, whose sum is a third tensor (torch/csrc/autograd/input_buffer.cpp). A
-    class with a grouped product needs none.
+    It is then added to what the experts before left (aten select_backward), for all matrices in turn: when the first
+    one's is written, the sums of the others are there. Where the class views its matrix by experts (DBRX, of three
+    matrices), the sum is a third tensor (torch/csrc/autograd/input_buffer.cpp adds to no view). A class with a grouped
+    product needs none.
     """
     if not player.variant.loops_over_experts:
         return ()
-    size = constant(module.weight_elements * player.rules.weights_width)
-    seen_by_view = len(module.shape) == 2
-    return (StorageClass("gradient of one expert in the whole", size, "temporaries"),) * (2 if seen_by_view else 1)
-
-
-def _merged(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:
-    """W + B A where an adapter sits on the stack; made when it is first asked for."""
-    if player.rules.adapts_parameter(module) and module.name not in player.merged:
-        player.merged[module.name] = _adapted_weight(player, block, module)
-    return player.merged.get(module.name, ())
-
-
-def _let_go(player: Player, *names: Value) -> None:
-    """The experts' forward returns: its names go, and what torch.nn.utils.parametrize.cached kept."""
-    player.tape.touch(*(value for values in player.merged.values() for value in values), *names)
-    player.merged.clear()
+    width = player.rules.weights_width
+    own = StorageClass("gradient of one expert in the whole", constant(module.weight_elements * width), "temporaries")
+    if module is not block.experts[-1]:
+        return (own,)
+    others = (constant(other.weight_elements * width) for other in block.experts if other is not module)
+    sums = [StorageClass("sum over experts", size, "temporaries") for size in others]
+    return (own, *sums, *((own,) if len(block.experts) == 3 else ()))
 
 
 def _adapted_weight(player: Player, block: Moe, module: Module) -> tuple[Value, ...]:

@@ -325,6 +325,7 @@ def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     else:
         k = _repeated(player, k, heads, heads.width, constant(1))
         v = _repeated(player, v, heads, heads.value_width, constant(1))
+    q, k, v = (_in_product(player, value) for value in (q, k, v))
     masked = _masked_scores(player, q, k, heads)
     # GPT-2 and BERT leave the softmax in the model's dtype; autocast takes it up all the same.
     narrow = way == "narrow" and not player.rules.autocast
@@ -332,10 +333,16 @@ def _eager(player: Player, q: Value, k: Value, v: Value, heads: Heads) -> Value:
     weights = player.tape.unary("attention weights", wide, "result")
     weights = player.tape.cast(weights, dtype, "attention weights")
     player.tape.touch(masked)
-    mixed = _mixed(player, _dropped(player, weights), v, heads)
+    mixed = _mixed(player, _in_product(player, _dropped(player, weights)), v, heads)
     if way in {"alibi", "bias"}:
         player.tape.touch(masked)
     return mixed
+
+
+def _in_product(player: Player, x: Value) -> Value:
+    """An operand of a product: autocast's copy in the compute dtype."""
+    rules = player.rules
+    return player.tape.cast(x, rules.compute_width, "autocast of q, k, v") if rules.autocast else x
 
 
 def _masked_scores(player: Player, q: Value, k: Value, heads: Heads) -> Value:
@@ -389,16 +396,17 @@ def _eager_with_sinks(player: Player, q: Value, k: Value, v: Value, heads: Heads
 
     The scores are joined with it in a new tensor, their maximum is subtracted, the softmax stays in the model's dtype.
     """
-    tape = player.tape
+    tape, dtype = player.tape, q.width
     k = _repeated(player, k, heads, heads.width, constant(1))
     v = _repeated(player, v, heads, heads.value_width, constant(1))
-    masked = _masked_scores(player, q, k, heads)
+    q, k, v = (_in_product(player, value) for value in (q, k, v))
+    masked = tape.cast(_masked_scores(player, q, k, heads), dtype, "masked scores")
     joined = tape.concatenate("scores with sinks", (masked, tape.constant("sinks", TOKENS * heads.count, masked.width)))
     shifted = tape.elementwise("scores - maximum", (joined,))
     weights = tape.unary("attention weights", shifted, "result")
     kept = tape.slice("weights without sinks", weights, SCORES * heads.count)
     tape.touch(masked)
-    mixed = _mixed(player, _dropped(player, kept), v, heads)
+    mixed = _mixed(player, _in_product(player, _dropped(player, kept)), v, heads)
     tape.touch(shifted)
     return mixed
 

@@ -51,7 +51,7 @@ def base_linear(player: Player, module: Module, x: Value, rows: Size, *, trained
         forward_temporaries=_int8_working(rules, module, rows) or dequantised,
         backward_temporaries=dequantised,
         weight_gradient=player.weight_gradient(module) if trained and not copies else (),
-        keep_recomputed=True,
+        keep_recomputed=not module.bias,
         saves_parameter=source.needs_gradient,
     )
     linear_work(player, module, rows, out.width, source.needs_gradient, trained)
@@ -166,9 +166,9 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
     source = player.dropout(copy) if rules.dropout else copy
     if rules.autocasts_adapters:
         source = tape.cast(source, rules.compute_width, "autocast of the adapter's input")
-    low = low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     if rules.method == "dora":
         _dora_norm(player, module)
+    low = low_rank(player, f"{module.name}.lora_A", source, rows * R, Size({("r",): module.inputs}))
     high = low_rank(player, f"{module.name}.lora_B", low, rows * module.outputs, Size({("r",): module.outputs}))
     if rules.method == "dora":
         extra = _dora_result(player, base, high)
@@ -182,23 +182,28 @@ def _adapted(player: Player, module: Module, x: Value, base: Value, rows: Size) 
 def _dora_norm(player: Player, module: Module) -> None:
     """DoRA forms the norm of W + BA at each forward (peft/tuners/lora/dora.py get_lora_weight, get_weight_norm).
 
-    First an identity [in, in] goes through the adapter, under autocast with its copy, which alone is kept then. Beside
-    what is kept there are B A and W in the adapter's dtype (W itself where it has that), the scaled B A and the sum,
-    each [out, in].
+    First an identity [in, in] goes through the adapter, under autocast with its copy, which alone is kept then: two
+    products like any other to a policy that keeps every second one. Beside what is kept there are B A and W in the
+    adapter's dtype (W itself where it has that), the scaled B A and the sum, each [out, in].
     """
     tape, rules, width = player.tape, player.rules, player.rules.adapter_width
     product = rules.compute_width if rules.autocasts_adapters else width
+    weight = constant(module.weight_elements)
     kept = tape.temporary("DoRA identity", constant(module.inputs**2), product)
     identity = tape.temporary("DoRA identity", constant(module.inputs**2), width)
-    narrow = tape.temporary("DoRA weight", constant(module.weight_elements), product)
-    copies = (tape.temporary("DoRA weight", constant(module.weight_elements), width),) * (
-        3 if rules.weights_width == width else 4
+    low = tape.value("identity through A", R * module.inputs, product, False)
+    tape.record("lora_A of the identity", low, reads=(), forward_temporaries=(kept,), keep_recomputed=True)
+    whole = tape.value("B A", weight, product, False)
+    tape.record("lora_B of the identity", whole, reads=(low,), forward_temporaries=(kept,), keep_recomputed=True)
+    scaled = tape.temporary("scaled B A", weight, product)
+    wide = (tape.temporary("DoRA weight", weight, width),) * (
+        1 + int(product < width) + int(rules.weights_width < width)
     )
-    at_first = module.inputs**2 * width + module.weight_elements * product
-    identity_first = product < width and at_first > module.weight_elements * width * len(copies)
+    at_first = module.inputs**2 * width
+    identity_first = product < width and at_first > module.weight_elements * (width * len(wide) + product)
     out = tape.value("DoRA weight norm", constant(module.outputs), width, False)
-    beside = (identity, narrow) if identity_first else copies
-    tape.record("dora_norm", out, reads=(), forward_temporaries=(kept, *beside))
+    beside = (identity,) if identity_first else (scaled, *wide)
+    tape.record("dora_norm", out, reads=(whole,), forward_temporaries=(kept, *beside))
 
 
 def _dora_result(player: Player, base: Value, high: Value) -> Value:

@@ -50,7 +50,7 @@ class Player:
     """A tape with the rules of the run; `trains_base` says whether this block's own weights are trained.
 
     `held` collects tensors that the class's code names, so that they live until the layer ends;
-    `merged` the weights of the experts at hand with their adapters added; `shared` what layers read of one another;
+    `merged` experts' weights with their adapters added; `shared` what layers read of one another;
     `unnormed` what parallel branches read, before their norms.
     """
 
@@ -59,7 +59,7 @@ class Player:
     trains_base: bool
     variant: Variant = field(default=LLAMA)
     held: list[Value] = field(default_factory=list[Value])
-    merged: dict[str, tuple[Value, ...]] = field(default_factory=dict[str, tuple[Value, ...]])
+    merged: list[Value] = field(default_factory=list[Value])
     shared: Shared = field(default_factory=Shared)
     unnormed: Value | None = None
 

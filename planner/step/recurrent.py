@@ -180,32 +180,37 @@ def _mamba2(player: Player, block: StateSpace, x: Value) -> Value:
 def _chunk_scan(player: Player, block: StateSpace, u: Value, step: Value, b: Value, c: Value) -> Value:
     """The chunked scan: within chunks as masked attention [chunks, heads, l, l], between them by states.
 
+    The sequence is padded to whole chunks.
+
     Every einsum keeps copies of its operands in float32; B and C are repeated for every head. Source:
     models/mamba2/modeling_mamba2.py mamba2_chunk_scan.
     """
     tape, held = player.tape, list[Value]()
     steps = tape.unary("clamp", tape.unary("softplus", tape.unary("dt + bias", step), "input"), "input")
     wide = tape.cast(u, FLOAT32, "float32 input of the scan")
+    whole = B * chunks_of(block.chunk) * block.chunk
     b, c = (_repeated_state(player, block, value) for value in (b, c))
-    padded = tape.copied("padded input", wide)
+    padded = tape.copied("padded input", wide, whole * block.inner)
     spread = (tape.temporary("gradient of D before its sum", padded.elements, FLOAT32),) if player.trains_base else ()
     skip = tape.elementwise(
         "D u", (padded,), saves=(padded,) if player.trains_base else (), backward_temporaries=spread
     )
     driven = tape.multiply("u dt", wide, tape.cast(steps, FLOAT32, "float32 steps"))
-    chunked, b_chunks, c_chunks = (tape.copied("chunks", value) for value in (driven, b, c))
+    repeated = whole * (block.heads * block.state)
+    sizes = ((driven, whole * block.inner), (b, repeated), (c, repeated))
+    chunked, b_chunks, c_chunks = (tape.copied("chunks", value, size) for value, size in sizes)
     tape.touch(driven, b, c)
     decay = _segment_decay(player, block, steps)
     scores = _einsum(player, c_chunks, b_chunks, decay.elements)
     weights = tape.multiply("scores with decay", scores, decay)
-    diagonal = _einsum(player, weights, chunked, u.elements, copies=(False, True))
+    diagonal = _einsum(player, weights, chunked, chunked.elements, copies=(False, True))
     small = tape.unary("exp", tape.cast(steps, FLOAT32, "decay of states"), "result")
     b_decayed = tape.multiply("B with decay", b_chunks, small)
     per_chunk = B * chunks_of(block.chunk) * (block.inner * block.state)
     states = _einsum(player, b_decayed, chunked, per_chunk)
     joined = tape.concatenate("states of all chunks", (states,))
     started = tape.elementwise("states at chunk starts", (joined,), saves=(joined,))
-    between = _einsum(player, c_chunks, started, u.elements)
+    between = _einsum(player, c_chunks, started, chunked.elements)
     off_diagonal = tape.multiply("between chunks", between, small)
     held += [chunked, b_chunks, c_chunks, decay, scores, weights, diagonal, b_decayed, states, joined, between]
     total = tape.add("scan output", diagonal, off_diagonal)
@@ -237,13 +242,15 @@ def _einsum(
 ) -> Value:
     """A contraction of two tensors: keeps a copy of each operand, laid out for the batched product.
 
-    The gradients are laid back, each in a new tensor.
+    The gradients are laid back, each in a new tensor. Autocast multiplies narrower copies.
     """
-    tape = player.tape
+    tape, rules = player.tape, player.rules
     operands = tuple(
         tape.copied("operand", value) if wanted else value for value, wanted in zip((left, right), copies, strict=True)
     )
-    out = tape.elementwise("einsum", operands, elements=elements, saves=operands)
+    if rules.autocast:
+        operands = tuple(tape.cast(operand, rules.compute_width, "operand") for operand in operands)
+    out = tape.elementwise("einsum", operands, elements=elements, width=operands[0].width, saves=operands)
     flops = NOTHING
     tape.add_work("einsum", "recurrence", out.width, flops, moved(*operands, out), moved(*operands, out) * 2)
     return out

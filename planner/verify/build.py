@@ -78,7 +78,13 @@ def attention_name(library_config: Any, settings: TraceSettings) -> str:
 
 
 def use_flash_attention(model: nn.Module) -> None:
-    """Sends attention to our own entry of the table: at building, transformers would look for the package itself."""
+    """Sends attention to our own entry of the table: at building, transformers would look for the package itself.
+
+    Raises ValueError for a class that doesn't look there.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        name = type(model).__name__
+        raise ValueError(f"{name} has no attention interface: it chooses its kernel when it is built, or has one alone")
     for module in model.modules():
         config: Any = getattr(module, "config", None)
         if hasattr(config, "_attn_implementation"):
@@ -87,6 +93,8 @@ def use_flash_attention(model: nn.Module) -> None:
 
 def auto_class(library_config: Any, settings: TraceSettings) -> Any:
     """AutoModelForCausalLM, or for a config of pictures and text the class that takes both (text rows are traced).
+
+    For some of those AutoModelForCausalLM builds the text model alone, which is not what the checkpoint holds.
 
     A config of an encoder and a decoder gets the class of its task.
 
@@ -98,9 +106,9 @@ def auto_class(library_config: Any, settings: TraceSettings) -> Any:
     if library_config.is_encoder_decoder:
         sound = type(library_config) in transformers.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
         return transformers.AutoModelForSpeechSeq2Seq if sound else transformers.AutoModelForSeq2SeqLM
-    if type(library_config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    return transformers.AutoModelForImageTextToText
+    if type(library_config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
 
 
 def model_class(library_config: Any, settings: TraceSettings) -> Any:

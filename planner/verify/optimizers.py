@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ BLOCKWISE = {
     "lion": (1, 32, False),
 }
 
+LIBRARIES: list[torch.library.Library] = []
+"""A registration lives as long as its library object."""
 NamedParameters = list[tuple[str, nn.Parameter]]
 
 
@@ -71,8 +74,25 @@ def make_optimizer(
     if settings.optimizer in BLOCKWISE:
         moments, bits, paged = BLOCKWISE[settings.optimizer]
         return BlockwiseOptimizer(params, moments=moments, bits=bits, paged=paged, full_width=tables)
+    give_fused_sgd_a_shape()
     momentum = 0.9 if settings.optimizer == "sgd_momentum" else 0.0
     return torch.optim.SGD(params, lr=LEARNING_RATE, momentum=momentum, foreach=foreach, fused=fused)
+
+
+@functools.cache
+def give_fused_sgd_a_shape() -> None:
+    """torch/_meta_registrations.py knows the fused Adams alone; without it fake tensors run the kernel on real zeros.
+
+    aten's `_fused_sgd_` returns nothing and writes in place, so its shape is no tensor.
+    """
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "Meta"):  # pyright: ignore
+        implementations: Any = torch.library.Library("aten", "IMPL", "Meta")
+        implementations.impl("_fused_sgd_", returns_nothing)
+        LIBRARIES.append(implementations)
+
+
+def returns_nothing(*_tensors: Any, **_options: Any) -> None:
+    """The shape of an op without a result."""
 
 
 def muon_and_adamw(named: NamedParameters, settings: TraceSettings) -> list[torch.optim.Optimizer]:

@@ -28,10 +28,9 @@ STATE_PREFIX = "quant_state_"
 class QuantisedLinear(nn.Linear):
     """An nn.Linear whose weight is packed; scales and code books are buffers named `quant_state_*`."""
 
-    def __init__(self, linear: nn.Linear, settings: TraceSettings) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            linear.in_features, linear.out_features, bias=False, device="meta"
-        )
+    def __init__(self, linear: Any, settings: TraceSettings) -> None:
+        widths = (linear.in_features, linear.out_features) if isinstance(linear, nn.Linear) else linear.weight.shape
+        super().__init__(*widths, bias=False, device="meta")  # pyright: ignore[reportUnknownMemberType]
         self.scheme = settings.quantization
         self.compute_dtype: torch.dtype = getattr(torch, settings.compute_dtype)
         self.bias = linear.bias
@@ -139,14 +138,14 @@ def int8_product(narrow: torch.Tensor, outputs: int, bias: torch.Tensor | None, 
 
 
 def quantise(model: nn.Module, settings: TraceSettings) -> None:
-    """Replaces every nn.Linear but the output head.
+    """Replaces every nn.Linear and GPT-2's Conv1D, but not the output head.
 
     transformers/integrations/bitsandbytes.py `replace_with_bnb_linear`, with its default modules_to_not_convert.
     """
-    head = output_head(model)
+    head, transposed = output_head(model), library("transformers.pytorch_utils").Conv1D
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child is not head:
+            if child is not head and (type(child) is nn.Linear or isinstance(child, transposed)):
                 setattr(parent, name, QuantisedLinear(child, settings))
 
 

@@ -113,9 +113,39 @@ def math_attention(
 ) -> torch.Tensor:
     """The kernel of last resort, which keeps score matrices [b, a, s, s] and computes 16-bit inputs in float32."""
     query, key, value = (lowered(tensor) for tensor in (query, key, value))
+    if dropout_p > 0.0:
+        return math_with_dropout(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     return torch.ops.aten._scaled_dot_product_attention_math(
         query, key, value, attn_mask, dropout_p, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]
+
+
+def math_with_dropout(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """The same with CUDA's dropout, whose mask is boolean; inside the operation the CPU's would be taken.
+
+    aten/src/ATen/native/transformers/attention.cpp, `_scaled_dot_product_attention_math`.
+    """
+    dtype, width, groups = query.dtype, query.shape[-1], query.shape[1] // key.shape[1]
+    query, key, value = (tensor.float() for tensor in (query, key, value))
+    if enable_gqa and groups > 1:
+        key, value = (tensor.repeat_interleave(groups, 1) for tensor in (key, value))
+    factor = (width**-0.5 if scale is None else scale) ** 0.5
+    scores = torch.matmul(query * factor, (key * factor).transpose(-2, -1))
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        scores.add_(attn_mask)
+    weights = cuda_dropout(torch.softmax(scores, -1), dropout_p)
+    return torch.matmul(weights, value).to(dtype)
 
 
 def lowered(tensor: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from planner.architecture.blocks import (
 )
 from planner.architecture.config import MAXIMUM_HEADS, Config
 from planner.architecture.reader import Reader
-from planner.architecture.spec import ModelSpec, Stack, embedding, layer_norm
+from planner.architecture.spec import Buffer, ModelSpec, Stack, embedding, layer_norm
 
 
 def read_gpt2(config: Config) -> ModelSpec:
@@ -32,8 +32,9 @@ def read_gpt2(config: Config) -> ModelSpec:
 
 
 def read_gpt_bigcode(config: Config) -> ModelSpec:
-    """model_type gpt_bigcode: as GPT-2; `multi_query` (on by default) leaves one key/value head."""
-    return _decoder(config, multi_query=config.flag("multi_query", True), activation="gelu_pytorch_tanh")
+    """model_type gpt_bigcode: GPT-2 with a causal mask; `multi_query` (on by default) leaves one key/value head."""
+    spec = _decoder(config, multi_query=config.flag("multi_query", True), activation="gelu_pytorch_tanh")
+    return replace(spec, buffers=(Buffer("causal mask", (spec.max_positions or 0) ** 2, 1),))
 
 
 def _decoder(config: Config, multi_query: bool, activation: str) -> ModelSpec:

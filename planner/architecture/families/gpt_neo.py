@@ -22,7 +22,7 @@ from planner.architecture.blocks import (
 )
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_LAYERS, Config
 from planner.architecture.reader import Reader
-from planner.architecture.spec import Layer, ModelSpec, Stack, embedding, layer_norm
+from planner.architecture.spec import Buffer, Layer, ModelSpec, Stack, embedding, layer_norm
 
 CLASS_TYPES: list[Any] = [[["global", "local"], 12]]
 ACCEPTED = "pairs of a list of global and local and a repeat count, which add up to the number of layers"
@@ -69,13 +69,14 @@ def read_gpt_neo(config: Config) -> ModelSpec:
         return sequential_layer(attention, mlp, (layer_norm("ln_1", hidden), layer_norm("ln_2", hidden)))
 
     layers = attention_layers(config, config.layers(called(config, "num_layers", "num_hidden_layers")))
-    return language_model(
+    spec = language_model(
         config,
         Stack("text", hidden, runs_of(layers_by(layers, build)), after=(layer_norm("ln_f", hidden),)),
         embeddings=(token_embedding(config), embedding("wpe", positions, hidden)),
         max_positions=positions,
         tied_by_default=True,
     )
+    return replace(spec, buffers=(Buffer("causal mask", positions**2, 1, len(layers)),))
 
 
 READERS: dict[str, Reader] = {"gpt_neo": read_gpt_neo}

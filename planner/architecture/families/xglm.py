@@ -20,7 +20,7 @@ from planner.architecture.blocks import (
 )
 from planner.architecture.config import MAXIMUM_HEADS, Config
 from planner.architecture.reader import Reader
-from planner.architecture.spec import ModelSpec, Stack, embedding, layer_norm
+from planner.architecture.spec import Buffer, ModelSpec, Stack, embedding, layer_norm
 
 
 def read_xglm(config: Config) -> ModelSpec:
@@ -33,7 +33,8 @@ def read_xglm(config: Config) -> ModelSpec:
     mlp = plain_mlp(hidden, config.integer("ffn_dim"), activation=activation_of(config, "gelu", "activation_function"))
     norms = (layer_norm("self_attn_layer_norm", hidden), layer_norm("final_layer_norm", hidden))
     layers = config.layers(called(config, "num_layers", "num_hidden_layers"))
-    return language_model(
+    positions = config.integer("max_position_embeddings", 2048)
+    spec = language_model(
         config,
         Stack(
             "text",
@@ -45,6 +46,7 @@ def read_xglm(config: Config) -> ModelSpec:
         max_positions=config.optional_integer("max_position_embeddings"),
         tied_by_default=True,
     )
+    return replace(spec, buffers=(Buffer("sinusoidal positions", (positions + 2) * hidden),))
 
 
 READERS: dict[str, Reader] = {"xglm": read_xglm}

@@ -9,6 +9,8 @@ from planner.catalog.models import all_models, model
 
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 SECOND_DEPTHS = ("num_decoder_layers", "encoder_layers", "decoder_layers")
+IDLE_EXPERTS = ("zero_expert_num",)
+SHARING = ("num_kv_shared_layers",)
 EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 SECOND_VOCABULARIES = ("vocab_size_per_layer_input",)
 VOCABULARY = 2048
@@ -43,6 +45,8 @@ def _reduced(config: dict[str, Any], layers: int, experts: int) -> dict[str, Any
     config |= {depth_name: layers, "vocab_size": VOCABULARY, "pad_token_id": 0}
     config |= {name: min(config[name], experts) for name in EXPERTS if isinstance(config.get(name), int)}
     config |= {name: layers for name in SECOND_DEPTHS if name in config}
+    config |= {name: min(config[name], experts) for name in IDLE_EXPERTS if name in config}
+    config |= {name: min(config[name], layers // 2) for name in SHARING if name in config}
     config |= {name: VOCABULARY for name in SECOND_VOCABULARIES if name in config}
     special = {name: min(value, VOCABULARY - 1) for name, value in config.items() if is_token(name, value)}
     if config["model_type"] == "gpt_neo":

@@ -26,18 +26,18 @@ BASE: dict[str, Any] = {
         ({"method": "qlora", "precision": "float32 autocast", "activation_checkpointing": "full"}, 0.1),
         ({"method": "dora"}, 0.1),
         ({"method": "dora", "precision": "float32"}, 0.1),
-        ({"method": "dora", "precision": "float32 autocast"}, 0.6),
+        ({"method": "dora", "precision": "float32 autocast"}, 1.0),
         ({"activation_checkpointing": "selective_op"}, 0.1),
         ({"activation_checkpointing": "selective_op", "method": "lora"}, 0.1),
         ({"activation_checkpointing": "selective_op", "method": "qlora", "precision": "float32 autocast"}, 0.1),
         ({"activation_checkpointing": "selective_op", "family": "qwen3_moe"}, 0.1),
         ({"family": "granitemoe", "method": "qlora", "precision": "float32 autocast"}, 0.1),
         ({"family": "mixtral", "precision": "float32 autocast"}, 0.1),
-        ({"family": "gpt_oss", "precision": "float32 autocast"}, 0.1),
+        ({"family": "gpt_oss", "precision": "float32 autocast"}, 0.2),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
 def test_the_peak_is_the_traces(changes: dict[str, Any], percent: float) -> None:
-    from benchmarks.pairwise import compare
+    from benchmarks.pairwise.compare import compare
 
     assert abs(compare(BASE | changes).off("peak")) <= percent / 100
