@@ -126,11 +126,24 @@ _IN_THE_NAME = frozenset({"run.method", "run.lora.rank", "run.quantization.schem
 
 
 def described(plan: SearchPlan) -> str:
-    """What was free of a plan in a line, but for what the name of its quality says."""
-    parts = [
+    """What was free of a plan in a line, but for what the name of its quality says: the machine first."""
+    return ", ".join([plan.machine, *_knobs(plan)] if frees_machine(plan) else _knobs(plan))
+
+
+def frees_machine(plan: SearchPlan) -> bool:
+    """Whether plans of this search differ in their machine."""
+    return any(path.startswith("machine.") for path in plan.values)
+
+
+def titled(plan: SearchPlan) -> tuple[str, str]:
+    """What a plan is called, and the rest of what was free of it."""
+    where = f" on {plan.machine}" if frees_machine(plan) else ""
+    return plan.quality.name + where, ", ".join(_knobs(plan))
+
+
+def _knobs(plan: SearchPlan) -> list[str]:
+    return [
         _SHORT.get(path, path.partition(".")[2] + " {}").format(plain(value).replace("_", " "))
         for path, value in plan.values.items()
         if path not in _IN_THE_NAME and not path.startswith("machine.")
     ]
-    machine = [plan.machine] if any(path.startswith("machine.") for path in plan.values) else []
-    return ", ".join([*machine, *parts])

@@ -144,7 +144,7 @@ _BY_FACTOR: Final = ("seconds", "tokens per second", "USD", "kWh")
 
 def _factor(ratio: float) -> str:
     if 0 < ratio < 0.1:
-        return f"1/{1 / ratio:,.0f}"
+        return f"{1 / ratio:,.0f} × less"
     return f"{ratio:,.0f} ×" if ratio >= 100 else f"{ratio:.2g} ×"
 
 

@@ -16,7 +16,7 @@ from app.pace import keep_pace
 from app.plans import Plan
 from app.problems import Problem
 from app.reports import export
-from app.reports.comparison import Comparison
+from app.reports.comparison import METHOD_LABELS, Comparison
 from app.reports.document import MAXIMUM_NOTES, MAXIMUM_TITLE, ReportDocument, ReportRequest, parse_edit
 from app.reports.service import FACETS, MAXIMUM_LIST, saved_comparison
 from app.web import address, compare, pages
@@ -289,6 +289,7 @@ def reports_page(request: Request, cursor: str | None = None) -> HTMLResponse:
         asked=asked,
         facets=_facets(words, chosen, reports.facets(wanted)),
         verdicts=VERDICTS,
+        methods=METHOD_LABELS,
     )
 
 

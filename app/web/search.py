@@ -14,7 +14,7 @@ from app import machines
 from app.pace import keep_pace
 from app.problems import Problem
 from app.reports.document import MAXIMUM_PLANS, MINIMUM_PLANS
-from app.searches import QUESTIONS, answer_search, constraint, described, parse_search, parsed, path_of
+from app.searches import QUESTIONS, answer_search, constraint, parse_search, parsed, path_of, titled
 from app.web import address, pages
 from app.web.charts import WIDTH, ticks
 from planner.catalog.models import all_models
@@ -82,6 +82,7 @@ class Row:
 
     plan: SearchPlan
     href: str
+    title: str
     words: str
 
 
@@ -195,7 +196,7 @@ def _values(path: str, texts: Sequence[str]) -> list[Any]:
 def _shown(answer: SearchAnswer, hash_: str | None) -> dict[str, Any]:
     def row(plan: SearchPlan) -> Row:
         kept = hash_ if plan.request.model.config is not None else None
-        return Row(plan, f"/plan?{address.query(plan.request, kept)}", described(plan))
+        return Row(plan, f"/plan?{address.query(plan.request, kept)}", *titled(plan))
 
     frontier = [row(plan) for plan in answer.frontier]
     winners = [(QUESTIONS[name], row(answer.best[name])) for name in QUESTIONS if name in answer.best]
@@ -229,7 +230,7 @@ def _chart(frontier: Sequence[Row]) -> Chart | None:
             math.log(rate / slowest) / math.log(fastest / slowest) if logarithmic else rate / fastest,
             _KINDS[row.plan.quality.name.replace(",", " ").split()[0]],
             row.href,
-            f"{row.plan.quality.name}; {row.words}",
+            "; ".join(filter(None, (row.title, row.words))),
         )
         for row, rate in zip(timed, rates, strict=True)
     ]

@@ -132,8 +132,8 @@ def test_the_headline_says_what_fits_what_is_fastest_and_what_costs_least() -> N
 
 def test_much_less_is_said_as_a_part() -> None:
     found = comparison(priced(answer(), 2000.0, 84.0), priced(answer(), 24.0, 1.0))
-    assert row(found, "rate").differences[0].text == "−1,976 (1/83)"
-    assert row(found, "cost").differences[0].text == "−$83.00 (1/84)"
+    assert row(found, "rate").differences[0].text == "−1,976 (83 × less)"
+    assert row(found, "cost").differences[0].text == "−$83.00 (84 × less)"
 
 
 def test_plans_are_not_called_by_what_nobody_set() -> None:

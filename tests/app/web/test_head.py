@@ -34,7 +34,7 @@ def test_errors_are_pages_for_browsers_and_problems_for_programs(client: TestCli
 def test_what_is_not_there_is_named_and_harmless(client: TestClient) -> None:
     page = client.get("/<script>alert(1)</script>" + "x" * 500, headers={"accept": PAGE})
     assert page.status_code == 404
-    assert "there is nothing at /" in page.text
+    assert "There is nothing at /" in page.text
     assert "<script>alert" not in page.text
     assert "x" * 100 not in page.text
 
