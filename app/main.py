@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -54,8 +55,9 @@ from app.web import reports as report_pages
 from app.web import search as search_page
 from app.web import software as software_page
 from app.web.configs import ConfigStore
-from app.web.navigation import site_map
 
+NEW_OBJECTS_BEFORE_COLLECTION = 50_000
+"""An answer is some thousand objects in no cycle, which the default of 700 would look through several times over."""
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
@@ -70,6 +72,7 @@ def product_version() -> str:
 def create_app(settings: Settings | None = None, plans: Plans | None = None) -> FastAPI:
     """The application, ready for uvicorn."""
     settings = settings or Settings()
+    gc.set_threshold(NEW_OBJECTS_BEFORE_COLLECTION)
     application = FastAPI(
         title="trainfit",
         summary="Can I train or fine-tune this model on this machine? How, how fast and at what price?",
@@ -115,7 +118,6 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
     application.include_router(machine.router)
     application.mount("/static", _Static(directory=assets_directory("static")))
     _describe(application)
-    application.state.navigation = site_map(application.routes)
     _answer_errors(application)
     application.add_middleware(HotRoute)
     application.add_middleware(

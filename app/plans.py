@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from app.calibrations import CalibrationBook
 from app.db.opened import OpenedDatabase
 from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
 from app.problems import Problem, from_validation
-from app.remote_code import with_code_warning
+from app.remote_code import code_warnings, with_code_warning
 from planner.architecture.config import ConfigError, UnknownModelType
 from planner.catalog.models import UnknownModel, model, nearest_models
 from planner.contract import Answer, EstimateRequest
 from planner.errors import NotModelledError, PlanError
-from planner.estimate import estimate, sha256_of, spec_of
+from planner.estimate import document, estimate, sha256_of, spec_of
 from planner.evaluation import prepare
 from planner.hardware import THIS_MACHINE, Machine, MachineError, UnknownDevice, UnknownMachineOffer, resolve_machine
 from planner.heatmap import HeatMap, heat_map
@@ -82,6 +84,18 @@ class Plans:
             Problem: the request cannot be answered, and why.
         """
         return self.evaluate(self.plan(request), advice=advice)
+
+    def answer_json(self, plan: Plan, *, advice: bool = True) -> bytes:
+        """The answer to a plan as JSON, which no one builds as objects first.
+
+        Raises:
+            Problem: the request cannot be answered, and why.
+        """
+        machine = self.machine_of(plan.request)
+        with _problems():
+            fields = document(plan.request, config=plan.config, machine=machine, advice=advice)
+        fields["warnings"] += code_warnings(plan.config)
+        return to_json(fields, inf_nan_mode="null")
 
     def verified(self, request: EstimateRequest, *, advice: bool = True, ticket: Ticket | None = None) -> Answer:
         """The answer, held against the library's own code in a process of its own; blocks until that is done.
@@ -163,21 +177,20 @@ class Plans:
         settings = self._settings
         return Limits(gib_to_bytes(settings.verification_memory_gib), settings.verification_seconds)
 
-    def is_at_hand(self, request: EstimateRequest) -> bool:
-        """Whether the model needs neither disk nor network, so that answering does not wait."""
-        if request.model.id is None:
-            return True
-        return _catalogue_config(request) is not None
+    def at_hand(self, request: EstimateRequest) -> Plan | None:
+        """The plan whose model needs neither disk nor network, so that answering does not wait; None if it does."""
+        given = request.model.config
+        if given is not None:
+            _refuse_infinite(given)
+            return Plan(request, given)
+        known = _catalogue_config(request)
+        return None if known is None else Plan(request, known)
 
     def plan(self, request: EstimateRequest) -> Plan:
         """The request with the configuration of its model, from the request, the catalogue, a directory or the Hub."""
-        reference = request.model
-        if reference.config is not None:
-            _refuse_infinite(reference.config)
-            return Plan(request, reference.config)
-        known = _catalogue_config(request)
+        known, reference = self.at_hand(request), request.model
         if known is not None:
-            return Plan(request, known)
+            return known
         model_id = reference.id or ""
         if self._local_directories and _is_path(model_id):
             return Plan(request, _read_directory(Path(model_id)))
@@ -228,23 +241,28 @@ class Plans:
     def evaluate(self, plan: Plan, *, advice: bool, machine: Machine | None = None) -> Answer:
         """The engine's answer, its errors as problems; on the machine of the request, or on one that was looked at."""
         machine = machine or self.machine_of(plan.request)
-        try:
+        with _problems():
             answer = estimate(plan.request, config=plan.config, machine=machine, advice=advice)
-        except PlanError as error:
-            raise Problem(
-                error.code, str(error), field=error.field, value=error.value, accepted=error.accepted
-            ) from error
-        except ConfigError as error:
-            raise Problem(
-                "invalid_config",
-                str(error),
-                field=f"model.config.{error.field}",
-                value=error.value,
-                accepted=error.accepted,
-            ) from error
-        except ValidationError as error:
-            raise from_validation(error) from error
         return with_code_warning(answer, plan.config)
+
+
+@contextmanager
+def _problems() -> Generator[None]:
+    """The engine's errors as problems."""
+    try:
+        yield
+    except PlanError as error:
+        raise Problem(error.code, str(error), field=error.field, value=error.value, accepted=error.accepted) from error
+    except ConfigError as error:
+        raise Problem(
+            "invalid_config",
+            str(error),
+            field=f"model.config.{error.field}",
+            value=error.value,
+            accepted=error.accepted,
+        ) from error
+    except ValidationError as error:
+        raise from_validation(error) from error
 
 
 _TEXTS = "the output of nvidia-smi or torch.cuda.memory_summary(), an OutOfMemoryError's message, a trainer's log lines"

@@ -13,8 +13,12 @@ _WARNING: Final = (
 )
 
 
+def code_warnings(config: Mapping[str, Any]) -> list[str]:
+    """A warning where the configuration names code."""
+    return [_WARNING] if "auto_map" in config else []
+
+
 def with_code_warning(answer: Answer, config: Mapping[str, Any]) -> Answer:
-    """The answer, with a warning where the configuration names code."""
-    if "auto_map" not in config:
-        return answer
-    return answer.model_copy(update={"warnings": [*answer.warnings, _WARNING]})
+    """The answer with `code_warnings`."""
+    warnings = code_warnings(config)
+    return answer.model_copy(update={"warnings": [*answer.warnings, *warnings]}) if warnings else answer

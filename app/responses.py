@@ -44,7 +44,7 @@ def respond(request: Request, problem: Problem) -> Response:
     before = {"/plan": "/", "/plan/verify": "/plan"}.get(request.url.path)
     back = f"{before}?{request.url.query}" if before and request.url.query else "/"
     sign_in = _sign_in_address(request) if kind is KINDS["token_needed"] else None
-    site = {"version": request.app.version, "navigation": request.app.state.navigation, "here": ""}
+    site = {"version": request.app.version, "here": ""}
     return page("error.html", problem.status, problem=problem, remedy=kind.remedy, back=back, sign_in=sign_in, **site)
 
 

@@ -15,13 +15,7 @@ from planner.architecture.config import UnknownModelType
 from planner.architecture.registry import read_config
 from planner.architecture.spec import ModelSpec
 from planner.catalog.models import catalogued_id, model
-from planner.contract import (
-    Answer,
-    Costs,
-    EstimateRequest,
-    Parameters,
-    Reason,
-)
+from planner.contract import ESTIMATED, SCHEMA_VERSION, Answer, Costs, EstimateRequest, Parameters, Reason
 from planner.costs import costs_of
 from planner.errors import NotModelledError
 from planner.evaluation import Evaluation, evaluate, host_peak_bytes
@@ -69,13 +63,25 @@ def spec_of(config: Mapping[str, Any], sha256: str) -> ModelSpec:
 
 
 def estimate(request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True) -> Answer:
-    """Answer one request in closed form.
+    """Answer one request in closed form: `document`, checked.
 
     Args:
         request: the question.
         config: the model's config.json, looked up by the caller when the request names an id.
         machine: the machine, resolved by the caller.
         advice: whether to work out what would change the answer.
+
+    Raises:
+        ConfigError: the configuration holds a value that cannot be used.
+        PlanError: the request contradicts itself, the model, the machine or the framework.
+    """
+    return Answer.model_validate(document(request, config=config, machine=machine, advice=advice))
+
+
+def document(
+    request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True
+) -> dict[str, Any]:
+    """The fields of `estimate`'s answer: what is sent as JSON needs no check of what was just calculated.
 
     Raises:
         ConfigError: the configuration holds a value that cannot be used.
@@ -93,48 +99,64 @@ def estimate(request: EstimateRequest, *, config: Mapping[str, Any], machine: Ma
     except NotModelledError as error:
         reason = Reason(code=error.code, field=error.field, message=str(error))
         return _not_modelled(request, sha256, _parameters(spec, None), reason)
-    return answer_of(request, sha256, evaluation, advice=advice)
-
-
-def _not_modelled(request: EstimateRequest, sha256: str, parameters: Parameters | None, reason: Reason) -> Answer:
-    return Answer(
-        estimator_version=ESTIMATOR_VERSION,
-        catalog_version=CATALOG_VERSION,
-        request=request,
-        model_sha256=sha256,
-        verdict="not_modelled",
-        summary=not_modelled_sentence(reason),
-        reasons=[reason],
-        parameters=parameters,
-        memory=None,
-        throughput=None,
-    )
+    return _evaluated(request, sha256, evaluation, advice=advice)
 
 
 def answer_of(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> Answer:
     """The contract's answer to an evaluated request."""
+    # Checked and built in one call, parts and all, which takes a third of the time of one by one.
+    return Answer.model_validate(_evaluated(request, sha256, evaluation, advice=advice))
+
+
+def _head(request: EstimateRequest, sha256: str) -> dict[str, Any]:
+    """What every answer begins with."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "estimator_version": ESTIMATOR_VERSION,
+        "catalog_version": CATALOG_VERSION,
+        "request": request,
+        "model_sha256": sha256,
+    }
+
+
+def _not_modelled(
+    request: EstimateRequest, sha256: str, parameters: Parameters | None, reason: Reason
+) -> dict[str, Any]:
+    return {
+        **_head(request, sha256),
+        "verdict": "not_modelled",
+        "summary": not_modelled_sentence(reason),
+        "reasons": [reason],
+        "parameters": parameters,
+        "memory": None,
+        "throughput": None,
+        "costs": None,
+        "software": [],
+        "advice": [],
+        "evidence": ESTIMATED,
+        "assumed": {},
+        "warnings": [],
+    }
+
+
+def _evaluated(request: EstimateRequest, sha256: str, evaluation: Evaluation, *, advice: bool) -> dict[str, Any]:
     plan = evaluation.plan
     costs = costs_of(request, plan, evaluation.time)
-    # Checked and built in one call, parts and all, which takes a third of the time of one by one.
-    return Answer.model_validate(
-        {
-            "estimator_version": ESTIMATOR_VERSION,
-            "catalog_version": CATALOG_VERSION,
-            "request": request,
-            "model_sha256": sha256,
-            "verdict": evaluation.verdict,
-            "summary": sentence(evaluation),
-            "reasons": evaluation.reasons,
-            "parameters": _parameters(plan.spec, evaluation),
-            "memory": _memory(evaluation),
-            "throughput": _throughput(evaluation, costs),
-            "costs": costs,
-            "software": evaluation.software,
-            "advice": advise(request, evaluation) if advice else [],
-            "assumed": _assumed(evaluation),
-            "warnings": (*(note.message for note in plan.spec.notes), *evaluation.warnings),
-        }
-    )
+    return {
+        **_head(request, sha256),
+        "verdict": evaluation.verdict,
+        "summary": sentence(evaluation),
+        "reasons": evaluation.reasons,
+        "parameters": _parameters(plan.spec, evaluation),
+        "memory": _memory(evaluation),
+        "throughput": _throughput(evaluation, costs),
+        "costs": costs,
+        "software": evaluation.software,
+        "advice": advise(request, evaluation) if advice else [],
+        "evidence": ESTIMATED,
+        "assumed": _assumed(evaluation),
+        "warnings": [*(note.message for note in plan.spec.notes), *evaluation.warnings],
+    }
 
 
 def _assumed(evaluation: Evaluation) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from planner.throughput import Calibrated, StepTime, UnknownRate, bytes_sent, st
 from planner.units import format_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Evaluation:
     """What became of one request. `ledger` and `time` are None where the plan is not modelled."""
 
@@ -176,7 +176,7 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("fits", "tight", "unsupported", "does_no
 """Of modelled plans, from yes to no."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Limit:
     """Something of which a plan may need more than there is: bytes, of one plan or of many.
 

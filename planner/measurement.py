@@ -12,7 +12,7 @@ Unit = Literal["seconds", "bytes", "tokens/s"]
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 class Compared(_Document):

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.body import parse_request, read_json
 from app.plans import Plans
 from app.problems import Problem, ProblemDocument, from_validation
-from planner.contract import Answer
+from planner.contract import Answer, EstimateRequest
 
 MAXIMUM_BATCH = 256
 
@@ -76,14 +76,14 @@ async def answered(request: Request) -> bytes:
     advice = request.scope["query_string"] != b"advice=none" and wants_advice(request)
     asked = parse_request(await read_json(request))
     plans: Plans = request.app.state.plans
-    if not advice and plans.is_at_hand(asked):  # a few milliseconds of arithmetic: a thread would cost more
-        return in_json(plans.answer(asked, advice=False))
-    return in_json(await run_in_threadpool(plans.answer, asked, advice=advice))
+    plan = plans.at_hand(asked)
+    if plan is not None and not advice:  # a part of a millisecond: a thread would cost more
+        return plans.answer_json(plan, advice=False)
+    return await run_in_threadpool(_answer, plans, asked, advice)
 
 
-def in_json(answer: Answer) -> bytes:
-    """What `model_dump_json` writes, without decoding it to a text that is encoded again."""
-    return answer.__pydantic_serializer__.to_json(answer)
+def _answer(plans: Plans, request: EstimateRequest, advice: bool) -> bytes:
+    return plans.answer_json(plans.plan(request), advice=advice)
 
 
 @router.post(
@@ -98,7 +98,7 @@ async def create_estimates(request: Request) -> Response:
     asked = _requests_of(await read_json(request))
     plans: Plans = request.app.state.plans
     answers = await run_in_threadpool(_answer_each, plans, asked, advice)
-    return as_json('{"answers":[' + ",".join(answers) + "]}")
+    return as_json(b'{"answers":[' + b",".join(answers) + b"]}")
 
 
 def _requests_of(values: Any) -> list[Any]:
@@ -108,16 +108,16 @@ def _requests_of(values: Any) -> list[Any]:
         raise from_validation(error, BatchRequest) from error
 
 
-def _answer_each(plans: Plans, requests: list[Any], advice: bool) -> list[str]:
+def _answer_each(plans: Plans, requests: list[Any], advice: bool) -> list[bytes]:
     return [answer_or_problem(plans, values, advice=advice) for values in requests]
 
 
-def answer_or_problem(plans: Plans, values: Any, *, advice: bool) -> str:
+def answer_or_problem(plans: Plans, values: Any, *, advice: bool) -> bytes:
     """The JSON of an answer, or of the problem that stands in its place."""
     try:
-        return plans.answer(parse_request(values), advice=advice).model_dump_json()
+        return _answer(plans, parse_request(values), advice)
     except Problem as problem:
-        return problem.json()
+        return problem.json().encode()
 
 
 def as_json(text: str | bytes) -> Response:

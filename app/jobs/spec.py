@@ -35,7 +35,7 @@ FINAL_STATES: Final = frozenset({"succeeded", "failed", "cancelled", "timed_out"
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 class JobSpec(_Document):

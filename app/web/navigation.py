@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from starlette.routing import BaseRoute, Match
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Group:
     links: Sequence[Link]
 
 
-_MAP: Sequence[Group] = (
+SITE_MAP: Final[Sequence[Group]] = (
     Group(
         "Answers",
         (
@@ -62,14 +60,3 @@ _MAP: Sequence[Group] = (
         ),
     ),
 )
-
-
-def site_map(routes: Sequence[BaseRoute]) -> Sequence[Group]:
-    """The map of an application: the pages that it has."""
-    kept = (Group(group.title, [link for link in group.links if _serves(routes, link.href)]) for group in _MAP)
-    return [group for group in kept if group.links]
-
-
-def _serves(routes: Sequence[BaseRoute], path: str) -> bool:
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
-    return any(route.matches(dict(scope))[0] is Match.FULL for route in routes)

@@ -69,8 +69,7 @@ def site_of(request: Request) -> Site:
 def site_page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page of this site."""
     shown = {"here": request.url.path, **values}
-    navigation = request.app.state.navigation
-    return page(template, status, version=site_of(request).version, navigation=navigation, **shown)
+    return page(template, status, version=site_of(request).version, **shown)
 
 
 @router.get("/")

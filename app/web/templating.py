@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse
 
 from app.assets import assets_directory
 from app.web import markdown, numbers
+from app.web.navigation import SITE_MAP
 
 
 @cache
@@ -52,7 +53,7 @@ def static_address(name: str) -> str:
 
 def render(template: str, **values: Any) -> str:
     """The text of a template."""
-    return environment().get_template(template).render(**values)
+    return environment().get_template(template).render(navigation=SITE_MAP, **values)
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -31,7 +31,7 @@ DIMENSIONS: Final[dict[str, Callable[[Residual], str]]] = {
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Figures(_Document):

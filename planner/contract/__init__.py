@@ -5,6 +5,7 @@ seconds, rates are per second. Names and values are fixed by the contract; addin
 """
 
 from planner.contract.answer import (
+    ESTIMATED,
     SCHEMA_VERSION,
     Advice,
     Answer,
@@ -44,6 +45,7 @@ from planner.contract.request import (
 )
 
 __all__ = [
+    "ESTIMATED",
     "SCHEMA_VERSION",
     "Advice",
     "Answer",

@@ -17,7 +17,7 @@ Tier = Literal["estimate", "verified", "measured"]
 class _Open(BaseModel):
     """A part of the answer. Fields may be added in later versions."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Reason(_Open):
@@ -274,7 +274,8 @@ class Evidence(_Open):
     job: str | None = None
 
 
-_ESTIMATED = Evidence()
+ESTIMATED = Evidence()
+"""What stands behind an answer that nothing was held against."""
 
 
 class Answer(_Open):
@@ -294,6 +295,6 @@ class Answer(_Open):
     costs: Costs | None = None
     software: list[SoftwareSupport] = []
     advice: list[Advice] = []
-    evidence: Evidence = Field(default_factory=lambda: _ESTIMATED)
+    evidence: Evidence = Field(default_factory=lambda: ESTIMATED)
     assumed: dict[str, Any] = {}
     warnings: list[str] = []

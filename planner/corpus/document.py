@@ -20,7 +20,7 @@ FieldName = Annotated[str, Field(pattern=r"^(model|machine|run)(\.[a-z_0-9]+)+$"
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid")
 
 
 class Peak(_Document):

@@ -24,7 +24,7 @@ NARROW = 64
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, defer_build=True, extra="forbid", ignored_types=(cached_property,))
 
 
 class Curve(_Document):

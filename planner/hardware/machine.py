@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from planner.catalog.offers import Offer, UnknownOffer, offer
@@ -109,6 +110,18 @@ def resolve_machine(request: MachineRequest, detected: Machine | None = None) ->
         MachineError: "this-machine" where nothing was detected, or more devices than it has; an offer that is not
             known, has another device or fewer of them.
     """
+    if detected is not None:
+        return _with_rent(request, detected)
+    return _of_catalogue(request)  # pyright: ignore[reportArgumentType]  (pydantic hashes what is frozen)
+
+
+@lru_cache(maxsize=1024)
+def _of_catalogue(request: MachineRequest) -> Machine:
+    """A machine that only the request describes, made once."""
+    return _with_rent(request, None)
+
+
+def _with_rent(request: MachineRequest, detected: Machine | None) -> Machine:
     rented = None if request.offer is None else _offered(request.offer)
     machine = _resolved(request if rented is None else _with_offer(request, rented), detected)
     rent = _rent(request, rented)

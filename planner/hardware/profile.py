@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from planner.units import GIB
@@ -152,9 +153,7 @@ class DeviceProfile:
     @property
     def display_name(self) -> str:
         """The name with its memory in GiB, instead of the label on the box, which says GB and means either."""
-        if self.memory_total_bytes is None or not _LABEL.search(self.name):
-            return self.name
-        return f"{_LABEL.sub('', self.name)} {round(self.memory_total_bytes / GIB):,} GiB"
+        return _with_memory(self.name, self.memory_total_bytes)
 
     def sustained_flops(self, dtype: str) -> SustainedRate | None:
         """Return the matmul rate to plan with for `dtype`, in FLOP/s, or None when nothing is known of it.
@@ -177,6 +176,13 @@ class DeviceProfile:
         if emulated is None or base is None:
             return None
         return SustainedRate(round(base.flops * emulated.rate), Provenance("emulated", emulated.source))
+
+
+@lru_cache(maxsize=1024)
+def _with_memory(name: str, memory_bytes: int | None) -> str:
+    if memory_bytes is None or not _LABEL.search(name):
+        return name
+    return f"{_LABEL.sub('', name)} {round(memory_bytes / GIB):,} GiB"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class PeakPart(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Totals:
     """The sums, in bytes, of one plan or of many. All device figures are per logical device."""
 
@@ -55,7 +55,7 @@ class Totals:
     largest_storage_bytes: Quantity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ledger(Totals):
     """The sums of one plan, and what they are made of."""
 

@@ -18,7 +18,7 @@ STEP: Final = ("forward", "loss", "backward", "optimizer_step")
 """The moments of a step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepBytes:
     """A step's bytes at some sizes: of each storage class [K], and alive at each instant [I]; or [K, N] and [I, N]."""
 

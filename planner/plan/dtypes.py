@@ -15,7 +15,7 @@ from planner.step.rules import BYTES
 QUANTISED_STORES = {"float8", "mxfp4", "int4", "int8", None}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Formats:
     """The dtypes of a run: of weights, of computing, of what is trained, of its gradients and optimizer states."""
 

@@ -14,7 +14,7 @@ from planner.step.sizes import Quantity
 from planner.support import Needs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Points:
     """The sizes of a plan: ints, or int64 arrays of one length, one element for each of many plans that differ in them.
 
@@ -26,7 +26,7 @@ class Points:
     rank: Quantity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Everything that the memory and throughput formulas need; nothing is open.
 

@@ -15,7 +15,7 @@ Scalar = str | int | float | bool | dict[str, Any] | list[str] | None
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Constraints(_Strict):
@@ -45,7 +45,7 @@ class SearchRequest(_Strict):
 
 
 class _Open(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Quality(_Open):

@@ -26,7 +26,7 @@ COMPUTE_BOUND: Final = frozenset({"matmul", "attention"})
 LARGEST_INTEGER: Final = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OperationSeconds:
     """What a class of operations computes, moves and takes in one optimizer step; `bound_by` may be an array."""
 
@@ -37,7 +37,7 @@ class OperationSeconds:
     bound_by: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepTime:
     """One optimizer step with all its micro-batches.
 
@@ -145,7 +145,7 @@ def seconds_to_finish(time: StepTime, tokens_total: Any) -> Quantity:
     return tokens_total / time.tokens_per_second
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plans:
     """The inputs: ints of one plan, or flat arrays of one length; `shape` is what the arrays' results are given in."""
 
@@ -197,7 +197,7 @@ def _roofline(table: WorkTable, rates: Rates) -> _Roofline:
     return _Roofline(np.array([*computing, *moving])[:, None], table.launches * rates.launch_seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Spent:
     """What one rank computes in a step, and how sure that is: `interval` holds factors of the seconds."""
 

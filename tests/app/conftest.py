@@ -17,7 +17,7 @@ from app.plans import Plans
 from app.settings import Settings
 from planner.contract import MachineRequest
 from planner.hardware import Machine, resolve_machine
-from tests.app.fakes import FakeVerifier, fake_estimate
+from tests.app.fakes import FakeVerifier, fake_document, fake_estimate
 
 
 def fake_machine() -> Machine:
@@ -47,6 +47,7 @@ def fake_plans(settings: Settings) -> Plans:
 def application(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The engine is `fake_estimate`; this machine has one RTX 4090."""
     monkeypatch.setattr("app.plans.estimate", fake_estimate)
+    monkeypatch.setattr("app.plans.document", fake_document)
     return create_app(settings, fake_plans(settings))
 
 

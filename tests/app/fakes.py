@@ -81,6 +81,13 @@ def fake_estimate(
     )
 
 
+def fake_document(
+    request: EstimateRequest, *, config: Mapping[str, Any], machine: Machine, advice: bool = True
+) -> dict[str, Any]:
+    """The fields of `fake_estimate`'s answer."""
+    return dict(fake_estimate(request, config=config, machine=machine, advice=advice))
+
+
 _SUMMARIES: Mapping[Verdict, str] = {
     "fits": "Fits on 1 × RTX 4090 24 GiB with 9.6 GiB to spare (QLoRA, batch 1 × 2,048).",
     "tight": "Tight on 1 × RTX 4090 24 GiB: the limit lies inside the range of the estimate.",

@@ -150,7 +150,7 @@ def test_a_fault_of_the_engine_is_a_problem_too(client: TestClient, monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("app.plans.estimate", broken)
+    monkeypatch.setattr("app.plans.document", broken)
     quiet = TestClient(client.app, base_url="http://localhost", raise_server_exceptions=False)
     answer = quiet.post(ADDRESS, json=LLAMA)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
