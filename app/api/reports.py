@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from app.access import require_reader
 from app.api.body import read_json
 from app.api.catalog import MAXIMUM_PAGE, Cursor, Search
 from app.api.estimates import as_json
@@ -22,7 +23,7 @@ from app.reports.document import (
     parse_edit,
     parse_report,
 )
-from app.reports.evidence import ToVerify
+from app.reports.evidence import FromJob, ToVerify
 from app.reports.service import Reports
 from app.responses import problem_response
 
@@ -106,6 +107,8 @@ async def create_report(request: Request) -> Response:
     wanted = parse_report(await read_json(request))
     if any(isinstance(one, ToVerify) for one in wanted.requests):
         keep_pace(request, "verifications")
+    if any(isinstance(one, FromJob) for one in wanted.requests):
+        require_reader(request)
     document, token = await run_in_threadpool(reports_of(request).create, wanted)
     created = ReportCreated(id=document.id, url=document.url, edit_token=token)
     return Response(

@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app import machines
+from app.access import require_reader
 from app.api.reports import reports_of
 from app.knobs import knobs
 from app.pace import keep_pace
@@ -323,9 +324,15 @@ def _base(request: Request, typed: Mapping[str, str], queries: Sequence[str]) ->
     return [("v", "1"), *((name, typed[name]) for name in names if typed.get(name, "").strip())]
 
 
+def _of_job(request: Request, job_id: str) -> Answered:
+    """What a job has found, for who may see jobs."""
+    require_reader(request)
+    return reports_of(request).answered(FromJob(job=job_id))
+
+
 def _query_of_job(request: Request, job_id: str) -> str:
     """The address of the plan that a job was about."""
-    plan = reports_of(request).answered(FromJob(job=job_id)).plan
+    plan = _of_job(request, job_id).plan
     digest = None if plan.request.model.id else request.app.state.configs.put(plan.config)
     return address.query(plan.request, digest)
 
@@ -365,12 +372,11 @@ def answered_plans(request: Request, queries: Sequence[str]) -> tuple[list[Answe
 
 def _answered(request: Request, query: str) -> tuple[Answered, str]:
     """A plan on the tier of evidence that its query names, and the canonical query."""
-    reports = reports_of(request)
     job, plain, verified = address.evidence_of(query)
     if job is not None:
-        return reports.answered(FromJob(job=job)), query
+        return _of_job(request, job), query
     plan, digest = pages.plan_at(request, parse_qsl(plain))
     canonical = address.query(plan.request, digest)
     if verified:
-        return reports.answered(ToVerify(verify=plan.request)), canonical + address.VERIFIED
-    return reports.answered(plan), canonical
+        return reports_of(request).answered(ToVerify(verify=plan.request)), canonical + address.VERIFIED
+    return reports_of(request).answered(plan), canonical

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app.db.changes import Ending
@@ -166,3 +167,17 @@ def test_the_same_over_rest_and_a_job_that_found_nothing_is_refused(application:
     assert (problem["field"], problem["value"]) == ("requests.1.job", empty)
     unknown = client.post("/api/v1/reports", json={"requests": [PLAN, {"job": "none"}]})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_job")
+
+
+def test_who_may_not_see_a_job_gets_it_in_no_comparison(application: FastAPI, client: TestClient) -> None:
+    finished(application, client, Ending("succeeded", result={"measurement": measurement()}))
+    job_id = client.get("/api/v1/jobs").json()["items"][0]["id"]
+    settings = application.state.settings
+    application.state.settings = settings.model_copy(update={"host": "0.0.0.0", "token": SecretStr("secret")})
+    assert client.post("/api/v1/reports", json={"requests": [PLAN, {"job": job_id}]}).status_code == 401
+    assert client.get(f"/compare?plan=job%3D{job_id}").status_code == 401
+    there = f"/compare?plan=job%3D{job_id}&plan={quote('v=1&' + QUERY)}"
+    assert client.get(there).status_code == 401
+    shown = {"authorization": "Bearer secret"}
+    assert client.post("/api/v1/reports", json={"requests": [PLAN, {"job": job_id}]}, headers=shown).status_code == 201
+    assert client.get(there, headers=shown).status_code == 200
