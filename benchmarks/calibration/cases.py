@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from benchmarks.models import SHARED, Config, experts, gated, gemma
 from planner.contract import EstimateRequest
 
-Config = dict[str, Any]
-
-
-def _gated(model_type: str, hidden: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int) -> Config:
-    return {
-        "model_type": model_type,
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "head_dim": hidden // heads,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": False,
-    }
-
-
-def _experts(base: Config, count: int, chosen: int, inner: int) -> Config:
-    routed = {"num_experts": count, "num_experts_per_tok": chosen, "moe_intermediate_size": inner}
-    return base | routed | {"norm_topk_prob": True}
-
-
-MODELS: dict[str, Config] = {
-    "llama-5m": _gated("llama", 192, 512, 4, 3, 3, 8000),
-    "qwen3-12m": _gated("qwen3", 256, 768, 8, 4, 2, 9000),
-    "mistral-30m": _gated("mistral", 384, 1024, 9, 6, 3, 16000) | {"sliding_window": None},
+MODELS: dict[str, Config] = SHARED | {
+    "qwen3-12m": gated("qwen3", 256, 768, 8, 4, 2, 9000),
+    "mistral-30m": gated("mistral", 384, 1024, 9, 6, 3, 16000) | {"sliding_window": None},
     "gpt2-43m": {
         "model_type": "gpt2", "n_embd": 512, "n_layer": 6, "n_head": 8, "n_positions": 2048, "vocab_size": 40000,
         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": True,
     },
-    "llama-58m": _gated("llama", 512, 1376, 8, 8, 8, 32000),
-    "gemma3-66m": _gated("gemma3_text", 512, 2048, 8, 4, 1, 65536)
-    | {"tie_word_embeddings": True, "head_dim": 128, "sliding_window": 512, "query_pre_attn_scalar": 128}
-    | {"layer_types": ["sliding_attention", "full_attention"] * 4, "hidden_activation": "gelu_pytorch_tanh"},
-    "llama-134m": _gated("llama", 768, 2048, 12, 12, 4, 32000),
-    "qwen3-270m": _gated("qwen3", 1024, 2816, 18, 16, 8, 32000),
-    "llama-500m": _gated("llama", 1280, 3456, 20, 20, 20, 40000),
-    "qwen3-moe-28m": _experts(_gated("qwen3_moe", 256, 704, 6, 4, 2, 12000), 16, 2, 256),
-    "mixtral-63m": _gated("mixtral", 384, 640, 6, 6, 3, 20000) | {"num_local_experts": 8, "num_experts_per_tok": 2},
-    "qwen3-moe-160m": _experts(_gated("qwen3_moe", 512, 1376, 8, 8, 4, 24000), 16, 4, 576),
+    "gemma3-66m": gemma(1, 65536, 512),
+    "qwen3-270m": gated("qwen3", 1024, 2816, 18, 16, 8, 32000),
+    "llama-500m": gated("llama", 1280, 3456, 20, 20, 20, 40000),
+    "qwen3-moe-28m": experts(gated("qwen3_moe", 256, 704, 6, 4, 2, 12000), 16, 2, 256),
+    "qwen3-moe-160m": experts(gated("qwen3_moe", 512, 1376, 8, 8, 4, 24000), 16, 4, 576),
 }  # fmt: skip
 
 

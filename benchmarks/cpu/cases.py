@@ -6,37 +6,17 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.models import SHARED, Config, experts, gated, gemma
+
 Settings = dict[str, Any]
 
 
-def _gated(model_type: str, hidden: int, inner: int, layers: int, heads: int, groups: int, vocabulary: int) -> Any:
-    return {
-        "model_type": model_type,
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "head_dim": 64,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 2048,
-        "tie_word_embeddings": False,
-    }
-
-
-MODELS: dict[str, dict[str, Any]] = {
-    "llama-5m": _gated("llama", 192, 512, 4, 3, 3, 8000),
-    "llama-21m": _gated("llama", 256, 688, 6, 4, 2, 32000),
-    "llama-58m": _gated("llama", 512, 1376, 8, 8, 8, 32000),
-    "llama-134m": _gated("llama", 768, 2048, 12, 12, 4, 32000),
-    "llama-27m-narrow": _gated("llama", 512, 1376, 8, 8, 2, 1000),
-    "qwen3-90m": _gated("qwen3", 512, 1536, 10, 8, 4, 50000) | {"tie_word_embeddings": True},
-    "gemma3-105m": _gated("gemma3_text", 512, 2048, 8, 4, 1, 65536)
-    | {"tie_word_embeddings": True, "head_dim": 128, "sliding_window": 256, "query_pre_attn_scalar": 128}
-    | {"layer_types": ["sliding_attention", "full_attention"] * 4, "hidden_activation": "gelu_pytorch_tanh"},
-    "gemma3-32m-narrow": _gated("gemma3_text", 512, 2048, 8, 4, 2, 1000)
-    | {"tie_word_embeddings": True, "head_dim": 128, "sliding_window": 128, "query_pre_attn_scalar": 128}
-    | {"layer_types": ["sliding_attention", "full_attention"] * 4, "hidden_activation": "gelu_pytorch_tanh"},
+MODELS: dict[str, Config] = SHARED | {
+    "llama-21m": gated("llama", 256, 688, 6, 4, 2, 32000),
+    "llama-27m-narrow": gated("llama", 512, 1376, 8, 8, 2, 1000),
+    "qwen3-90m": gated("qwen3", 512, 1536, 10, 8, 4, 50000) | {"tie_word_embeddings": True},
+    "gemma3-105m": gemma(1, 65536, 256),
+    "gemma3-32m-narrow": gemma(2, 1000, 128),
     "gpt2-86m-dropout": {
         "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 1000,
     },
@@ -44,15 +24,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": True,
     },
-    "mistral-72m": _gated("mistral", 640, 1792, 9, 10, 5, 24000) | {"sliding_window": None},
-    "phi3-46m": _gated("phi3", 384, 1024, 7, 6, 6, 36000) | {"pad_token_id": 0},
+    "mistral-72m": gated("mistral", 640, 1792, 9, 10, 5, 24000) | {"sliding_window": None},
+    "phi3-46m": gated("phi3", 384, 1024, 7, 6, 6, 36000) | {"pad_token_id": 0},
     "opt-60m": {
         "model_type": "opt", "hidden_size": 512, "ffn_dim": 2048, "num_hidden_layers": 9, "num_attention_heads": 8,
         "vocab_size": 50272, "max_position_embeddings": 1024, "word_embed_proj_dim": 512, "dropout": 0.0,
     },
-    "mixtral-63m": _gated("mixtral", 384, 640, 6, 6, 3, 20000) | {"num_local_experts": 8, "num_experts_per_tok": 2},
-    "qwen3-moe-75m": _gated("qwen3_moe", 384, 1024, 6, 6, 2, 32000)
-    | {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 384, "norm_topk_prob": True},
+    "qwen3-moe-75m": experts(gated("qwen3_moe", 384, 1024, 6, 6, 2, 32000), 16, 4, 384),
 }  # fmt: skip
 SMALL: dict[str, Any] = {"hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3, "vocab_size": 4000}
 WIDE: dict[str, Any] = {"intermediate_size": 512, "max_position_embeddings": 512, "pad_token_id": 0}

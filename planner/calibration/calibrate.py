@@ -154,12 +154,14 @@ def _fitted(unfitted: Calibration, runs: list[Measured], mapping: float, seconds
     ratios: list[float] = []
     for index, measured in enumerate(runs):
         others = _with_factors(unfitted, without(runs, index), without(parts, index), mapping)
-        ratios.append(sum(measured.taken.phases.values()) / sum(predicted(measured, parts[index], others).values()))
+        ratios.append(
+            sum(measured.taken.undisturbed_phases.values()) / sum(predicted(measured, parts[index], others).values())
+        )
     shown = [
         CalibratedRun(
             label=measured.example.label,
             parameters=measured.taken.parameters,
-            measured=measured.taken.phases,
+            measured=measured.taken.undisturbed_phases,
             fitted=predicted(measured, part, fitted),
         )
         for measured, part in zip(runs, parts, strict=True)
@@ -172,16 +174,24 @@ def _with_factors(
 ) -> Calibration:
     phases = {
         name: phase(
-            [Sample(part[name], measured.taken.phases[name]) for measured, part in zip(runs, parts, strict=True)],
+            [
+                Sample(part[name], measured.taken.undisturbed_phases[name])
+                for measured, part in zip(runs, parts, strict=True)
+            ],
             mapping,
         )
         for name in ("forward", "backward")
     }
-    factor, tensor_seconds = optimizer(
-        [(_optimizer(run, unfitted), _tensor_count(run.plan), run.taken.phases["optimizer_step"]) for run in runs]
-    )
-    found = {"optimizer_factor": factor, "optimizer_tensor_seconds": tensor_seconds}
-    return unfitted.model_copy(update={**phases, **found})
+    known = unfitted.model_copy(update=phases)
+    samples: list[tuple[float, float, float]] = []
+    for measured, part in zip(runs, parts, strict=True):
+        by_curve = _optimizer(measured, part, unfitted)
+        given_back = _optimizer(measured, part, known) - by_curve
+        samples.append(
+            (by_curve, _tensor_count(measured.plan), measured.taken.undisturbed_phases["optimizer_step"] - given_back)
+        )
+    factor, tensor_seconds = optimizer(samples)
+    return known.model_copy(update={"optimizer_factor": factor, "optimizer_tensor_seconds": tensor_seconds})
 
 
 def _tensor_count(plan: Plan) -> int:
@@ -198,11 +208,11 @@ def predicted(measured: Measured, parts: dict[str, PhaseParts], calibration: Cal
     """Seconds of each phase by a calibration."""
     rates = {"forward": calibration.forward, "backward": calibration.backward}
     seconds = {name: sum(float(part[0]) for part in phase_seconds(parts[name], rates[name]).values()) for name in rates}
-    return seconds | {"optimizer_step": _optimizer(measured, calibration)}
+    return seconds | {"optimizer_step": _optimizer(measured, parts, calibration)}
 
 
-def _optimizer(measured: Measured, calibration: Calibration) -> float:
+def _optimizer(measured: Measured, parts: dict[str, PhaseParts], calibration: Calibration) -> float:
     plan = measured.plan
     tensors = [(tensor.elements, tensor.count) for tensor in trained(plan.spec, plan.rules, plan.rank)]
     dtype = plan.rules.adapter_dtype if plan.rules.has_adapters else plan.rules.weights_dtype
-    return optimizer_seconds(calibration, tensors, dtype, measured.traffic_bytes)
+    return optimizer_seconds(calibration, tensors, dtype, measured.traffic_bytes, parts)

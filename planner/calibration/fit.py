@@ -38,7 +38,10 @@ LEAST_SPREAD: Final = 0.05
 
 
 def curves(points: Sequence[Point]) -> list[Curve]:
-    """One curve for each class, dtype and form: the median rate in bins of equal width in the size's logarithm."""
+    """One curve for each class, dtype and form: the median rate in bins of equal width in the size's logarithm.
+
+    A bin that took longer than a larger one was disturbed, since other work only adds time: it gets the larger one's.
+    """
 
     def key(point: Point) -> tuple[str, str, str]:
         return (point.operation, point.dtype, point.form)
@@ -52,14 +55,17 @@ def _curve(points: list[Point]) -> Curve:
         bins.setdefault(round(BINS_A_DECADE * log(point.size, 10)), []).append(point)
     parts = [bins[number] for number in sorted(bins)]
     rates = [[point.rate for point in part] for part in parts]
+    sizes = [exp(statistics.fmean(log(point.size) for point in part)) for part in parts]
+    seconds = [size / statistics.median(part) for size, part in zip(sizes, rates, strict=True)]
+    undisturbed = np.minimum.accumulate(seconds[::-1])[::-1]
     first = points[0]
     return Curve(
         operation=first.operation,
         dtype=first.dtype,
         form=first.form,
         variable=first.variable,
-        sizes=[exp(statistics.fmean(log(point.size) for point in part)) for part in parts],
-        rates=[statistics.median(part) for part in rates],
+        sizes=sizes,
+        rates=[size / float(least) for size, least in zip(sizes, undisturbed, strict=True)],
         low=[float(np.quantile(part, 0.1)) for part in rates],
         high=[float(np.quantile(part, 0.9)) for part in rates],
     )

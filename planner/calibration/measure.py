@@ -77,6 +77,15 @@ class Taken:
         """The median seconds of each phase."""
         return {name: statistics.median(step[name] for step in self.phase_seconds) for name in PHASES}
 
+    @property
+    def undisturbed_phases(self) -> dict[str, float]:
+        """The lower quartile of the seconds of each phase: other work on the machine only ever adds time."""
+        return {name: _lower_quartile([step[name] for step in self.phase_seconds]) for name in PHASES}
+
+
+def _lower_quartile(samples: list[float]) -> float:
+    return samples[0] if len(samples) == 1 else statistics.quantiles(samples, n=4, method="inclusive")[0]
+
 
 class OutOfMemory(Exception):
     """Memory ran out, in this phase of the run; `taken` is what was measured before."""

@@ -27,10 +27,11 @@ STREAM_ELEMENTS: Final = tuple(2**power for power in (12, 14, 16, 18, 20, 22))
 LOSSES: Final = ((64, 4000), (256, 4000), (512, 8000), (256, 32000), (1024, 16000))
 """Rows and vocabulary."""
 TENSORS: Final = (
-    (32, 2**12), (24, 2**15), (16, 2**17), (8, 2**19), (4, 2**21), (3, 2**22), (2, 3 * 2**21), (1, 2**23 + 2**20),
+    (64, 2**12), (128, 2**15), (40, 2**17), (12, 2**19), (4, 2**21), (3, 2**22), (2, 3 * 2**21), (1, 2**23 + 2**20),
     (1, 2**24),
 )  # fmt: skip
-"""How many tensors of how many elements an optimizer updates; temporaries of the last ones are mapped anew."""
+"""How many tensors of how many elements an optimizer updates. But for the first, weights, gradients and moments are
+together larger than most caches, as those of a model are. Temporaries of the last ones are mapped anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from planner.architecture.spec import ModelSpec
 from planner.hardware.calibration import NARROW, Calibration
 from planner.hardware.calibration import Phase as PhaseRates
 from planner.step.program import StepProgram
-from planner.step.rules import StepRules
+from planner.step.rules import BYTES, StepRules
 from planner.step.sizes import Monomial, Size, constant
 from planner.step.tape import NOTHING, Product, Work
 from planner.throughput.monomials import CompiledStep, monomial_values
@@ -32,6 +32,7 @@ ACTIVATIONS: Final = frozenset(
 )
 """Elementwise operations that compute a transcendental function of each element."""
 RESULT_CLASS: Final = {"narrow_matmul": "matmul", "activation": "elementwise"}
+TEMPORARIES: Final = 2
 PARTS: Final = ("matmul", "narrow_matmul", "attention", "elementwise", "activation", "loss")
 
 
@@ -184,7 +185,7 @@ def _class(work: Work) -> str:
 class PhaseParts:
     """A micro-batch's forward or backward by its curves alone: seconds by class, operations, bytes made. [plans].
 
-    `group_products` are the products of grouped operations: one for each expert.
+    `group_products` are the products of grouped operations: one for each expert; `largest_bytes` is the largest block.
     """
 
     seconds: Mapping[str, Floats]
@@ -192,6 +193,7 @@ class PhaseParts:
     group_products: float
     mapped_bytes: Floats
     heap_bytes: Floats
+    largest_bytes: Floats
 
 
 def phase_parts(
@@ -247,7 +249,7 @@ def _parts(
     mapped = (bytes_made * is_mapped[chosen]).sum(axis=0)
     products = float((rows.times * rows.groups)[chosen & (rows.groups[:, 0] > 1)].sum())
     heap = np.asarray(bytes_made.sum(axis=0) - mapped)
-    return PhaseParts(by_class, float(rows.times[chosen].sum()), products, mapped, heap)
+    return PhaseParts(by_class, float(rows.times[chosen].sum()), products, mapped, heap, made[chosen].max(axis=0))
 
 
 def phase_seconds(parts: PhaseParts, rates: PhaseRates) -> dict[str, Floats]:
@@ -266,8 +268,27 @@ def phase_seconds(parts: PhaseParts, rates: PhaseRates) -> dict[str, Floats]:
     return result
 
 
+def _given_back_bytes(calibration: Calibration, sizes: Floats, counts: Floats, before: Floats) -> Floats:
+    """Bytes of an update's temporaries that the system takes back and maps anew, [plans].
+
+    glibc raises its thresholds to the largest block that was ever freed (malloc/malloc.c, `free`: that of mapping to
+    its size, that of trimming to twice of it), up to 32 MiB. So the two temporaries of AdamW's denominator
+    (torch/optim/adam.py, `_single_tensor_adam`) stay in the heap, unless they are as large as any block before. Page
+    faults show it: 23.4 MiB a step in a model with two tables of 5.9 MiB and smaller blocks otherwise. From 32 MiB on
+    the curve has it.
+    """
+    is_largest = (
+        (sizes[:, None] >= before) & (sizes[:, None] >= sizes.max()) & (sizes[:, None] < calibration.mapped_from_bytes)
+    )
+    return TEMPORARIES * (is_largest * (sizes * counts)[:, None]).sum(axis=0)
+
+
 def optimizer_seconds(
-    calibration: Calibration, tensors: Sequence[tuple[int, int]], dtype: str, traffic_bytes: Any
+    calibration: Calibration,
+    tensors: Sequence[tuple[int, int]],
+    dtype: str,
+    traffic_bytes: Any,
+    parts: Mapping[str, PhaseParts],
 ) -> Any:
     """Seconds of clipping, updating and dropping gradients.
 
@@ -276,6 +297,7 @@ def optimizer_seconds(
         tensors: (elements, how many) of every trained tensor.
         dtype: of the trained tensors.
         traffic_bytes: what the optimizer reads and writes in a step, all tensors together.
+        parts: the phases before, whose blocks decide which of the optimizer's are given back to the system.
     """
     total = sum(elements * count for elements, count in tensors)
     if not total:
@@ -286,4 +308,8 @@ def optimizer_seconds(
     shares = np.multiply.outer(np.ravel(each), sizes)
     seconds = (counts * shares / calibration.curve("optimizer", dtype, "forward").rate(shares)).sum(axis=1)
     seconds = seconds * calibration.optimizer_factor + counts.sum() * calibration.optimizer_tensor_seconds
+    before = np.maximum.reduce([part.largest_bytes for part in parts.values()])
+    seconds = seconds + _given_back_bytes(calibration, sizes * BYTES[dtype], counts, before) * (
+        calibration.backward.mapped_seconds_per_byte
+    )
     return seconds if isinstance(traffic_bytes, np.ndarray) else float(seconds[0])

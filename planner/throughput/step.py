@@ -245,7 +245,7 @@ def _by_calibration(table: WorkTable, calibrated: Calibrated, rows: StepRows, pl
     ]
     operations, model_flops = _operations(plans, plans.quantities(totals), by_class, bounds)
     moved = plans.optimizer_bytes + plans.paged_bytes
-    update = optimizer_seconds(calibration, calibrated.tensors, calibrated.dtype, moved)
+    update = optimizer_seconds(calibration, calibrated.tensors, calibrated.dtype, moved, parts)
     operations.append(OperationSeconds("optimizer", moved * 0.0, moved * 1.0, update, _all("memory", moved)))
     sums = plans.quantities(np.stack([sum(phase.values()) + np.zeros(1) for phase in phases.values()]))
     seconds = {name: value * plans.micro_batches for name, value in zip(phases, sums, strict=True)}

@@ -189,12 +189,16 @@ def _machine(spec: JobSpec) -> Machine:
 
 
 def _write(directory: Path, result: JobResult) -> int:
-    """Write the result as a whole or not at all."""
+    """Write the result as a whole or not at all: half of one would keep a full disk full."""
     directory.mkdir(parents=True, exist_ok=True)
     unfinished = directory / f"{RESULT_NAME}.{os.getpid()}"
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(result.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(directory / RESULT_NAME)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(result.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(directory / RESULT_NAME)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     return 0

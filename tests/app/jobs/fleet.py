@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,21 @@ class Fleet:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(
-        self, name: str = "one", *, url: str | None = None, protocol: int = PROTOCOL, rhythm: Rhythm = QUICK
+        self,
+        name: str = "one",
+        *,
+        url: str | None = None,
+        protocol: int = PROTOCOL,
+        rhythm: Rhythm = QUICK,
+        inside: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        """A worker that takes jobs when this returns."""
+        """A worker that takes jobs when this returns; `inside` is a command that runs it."""
         program = WORKER.format(rhythm=rhythm, runner=RUNNER)
         words = [url or self.url, str(self.directory), name, str(protocol), str(os.getpid())]
         # Locks of devices are in the temporary folder: each test has devices of its own.
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.directory)}
         process = subprocess.Popen(
-            [sys.executable, "-c", program, *words], env=environment, stdout=subprocess.PIPE, text=True
+            [*inside, sys.executable, "-c", program, *words], env=environment, stdout=subprocess.PIPE, text=True
         )
         self._processes.append(process)
         assert process.stdout is not None

@@ -61,6 +61,15 @@ def hoard(directory: Path, size_bytes: int) -> None:
     write(directory, message=str(len(kept)))
 
 
+def long_result(directory: Path, size_bytes: int) -> None:
+    """A result of some size, written by the real runner's own code."""
+    from app.jobs.runner.run import _write  # pyright: ignore[reportPrivateUsage]
+    from app.jobs.spec import JobResult
+
+    say("phase", phase="write")
+    _write(directory, JobResult(outcome="succeeded", message="x" * size_bytes))
+
+
 def full_disk(directory: Path) -> None:
     """The result does not fit: the nearest that a test comes to a full disk without being root."""
     say("phase", phase="write")
@@ -135,7 +144,8 @@ def look(directory: Path) -> None:
 _WORDS: dict[str, Any] = {
     word.__name__: word
     for word in (
-        measure, hang, family, hoard, full_disk, kill, once, end, fail, babble, half, marked, calibrate, look, verified
+        measure, hang, family, hoard, full_disk, long_result, kill, once, end, fail, babble, half, marked, calibrate,
+        look, verified
     )
 }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +85,34 @@ def test_people_are_told_while_the_database_is_away(proxy: tuple[Proxy, str], tm
         way.restore()
         assert client.post("/api/v1/jobs", json={"kind": "calibrate"}).status_code == 202
         assert client.get("/readyz").status_code == 200
+
+
+DISK_BYTES = 256 * 2**10
+
+
+def with_a_small_disk(folder: Path) -> list[str]:
+    """A command that runs another one with a file system of 256 KiB at a folder, which nobody else sees.
+
+    Skips where this user may mount nothing.
+    """
+    folder.mkdir(exist_ok=True)
+    mount = 'mount -t tmpfs -o size="$1" none "$0" && shift && exec "$@"'
+    for command in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
+        whole = [*command, "sh", "-c", mount, str(folder), str(DISK_BYTES)]
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*whole, "true"], check=False, capture_output=True).returncode == 0
+        ):
+            return whole
+    pytest.skip("this user may not mount a file system")
+
+
+def test_a_full_disk_is_said_after_three_tries_and_the_next_job_runs(fleet: Fleet) -> None:
+    """The kernel's own ENOSPC, from a file system that is full."""
+    fleet.start(inside=with_a_small_disk(fleet.directory / "jobs"))
+    full = fleet.wait(fleet.submit("long_result", 2 * DISK_BYTES), seconds=60)
+    assert (full.state, full.failure_kind, full.attempts) == ("failed", "infrastructure", 3)
+    assert full.message is not None
+    assert full.message.startswith("Tried 3 times: its process ended with status 1 and without a result")
+    assert "No space left on device" in full.message
+    assert fleet.wait(fleet.submit("long_result", 1000)).state == "succeeded"

@@ -21,9 +21,19 @@ def test_a_curve_has_the_median_rate_of_each_size() -> None:
     assert curve.low[0] < 2e9 < curve.high[0]
 
 
+def test_a_size_that_was_disturbed_takes_no_longer_than_a_larger_one() -> None:
+    points = [
+        Point("optimizer", "bfloat16", "forward", "bytes", size, seconds)
+        for size, seconds in ((1e6, 1e-4), (1e7, 5e-2), (1e8, 4e-3), (1e9, 4e-2))
+    ]
+    (curve,) = curves(points)
+    taken = [size / rate for size, rate in zip(curve.sizes, curve.rates, strict=True)]
+    assert taken == pytest.approx([1e-4, 4e-3, 4e-3, 4e-2])
+
+
 def sample(matmul: float, operations: float, seconds: float) -> Sample:
     parts = {part: np.array([matmul if part == "matmul" else 0.0]) for part in PARTS}
-    return Sample(PhaseParts(parts, operations, 0.0, np.zeros(1), np.zeros(1)), seconds)
+    return Sample(PhaseParts(parts, operations, 0.0, np.zeros(1), np.zeros(1), np.zeros(1)), seconds)
 
 
 def test_factors_and_the_cost_of_an_operation_are_found_again() -> None:

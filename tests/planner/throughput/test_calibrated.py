@@ -13,7 +13,7 @@ from planner.estimate import estimate, sha256_of, spec_of
 from planner.evaluation import Evaluation, evaluate
 from planner.hardware import Machine, resolve_machine
 from planner.hardware.calibration import Calibration, Curve
-from tests.planner.throughput.calibrations import BYTES, FLOPS, flat_calibration
+from tests.planner.throughput.calibrations import BYTES, FLOPS, flat_calibration, phase
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 6,
@@ -130,3 +130,17 @@ def test_the_answer_says_that_it_is_calibrated_and_by_what() -> None:
 def test_levers_are_timed_by_the_same_calibration() -> None:
     answer = estimate(request(), config=CONFIG, machine=machine(flat_calibration()), advice=True)
     assert answer.verdict == "fits"
+
+
+def test_an_update_pays_for_blocks_that_are_larger_than_all_before() -> None:
+    """Both tables of 8,000 x 256 are the largest blocks of a step over few tokens, and not of one over many."""
+    table_bytes = 8000 * 256 * 4
+    mapping = flat_calibration()
+    mapping = mapping.model_copy(update={"backward": phase(mapped=1e-9)})
+
+    def extra(length: int) -> float:
+        run = {"sequence_length": length, "micro_batch_size": 1}
+        return seconds("optimizer", timed(calibration=mapping, **run)) - seconds("optimizer", timed(**run))
+
+    assert extra(128) == pytest.approx(2 * 2 * table_bytes * 1e-9)
+    assert extra(512) == 0.0
