@@ -139,7 +139,7 @@ def test_an_update_pays_for_blocks_that_are_larger_than_all_before() -> None:
     mapping = mapping.model_copy(update={"backward": phase(mapped=1e-9)})
 
     def extra(length: int) -> float:
-        run = {"sequence_length": length, "micro_batch_size": 1}
+        run: dict[str, Any] = {"sequence_length": length, "micro_batch_size": 1}
         return seconds("optimizer", timed(calibration=mapping, **run)) - seconds("optimizer", timed(**run))
 
     assert extra(128) == pytest.approx(2 * 2 * table_bytes * 1e-9)
