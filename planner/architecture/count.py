@@ -28,7 +28,7 @@ def _counted_modules(spec: ModelSpec) -> Iterator[tuple[Module, int]]:
 
 def stack_modules(stack: Stack) -> Iterator[tuple[Module, int]]:
     """Every leaf module of a stack with the number of times it occurs."""
-    for module in (*stack.before, *stack.after):
+    for module in (*stack.before, *stack.packed, *stack.after):
         yield module, 1
     layers = {id(run.layer): run.layer for run in stack.runs}
     counts: Counter[int] = Counter()

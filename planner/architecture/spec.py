@@ -90,11 +90,11 @@ def frozen_parameter(name: str, shape: tuple[int, ...], component: Component) ->
 class Attention:
     """Softmax attention with query heads and key/value heads (multi-head, grouped, multi-query, cross).
 
-    Either `q`, `k`, `v` or the fused `qkv` is set. `q` alone: the layer reuses the keys and values of an earlier
-    layer (Gemma 3n and 4); `q` and `k`: the key projection serves as the value's too (Gemma 4). `q` may hold an
-    output gate beside the query (`output_gate`), as Qwen3-Next does. `norm_over` says whether QK norms run over
-    each head or over the whole projection; `weightless_qk_norm` that they run without a weight (Llama 4), `q_norm`
-    and `k_norm` being None. `clamped`: queries, keys and values are clamped (`clip_qkv`).
+    Either `q`, `k`, `v` or the fused `qkv` is set. `q` alone: the layer reuses the keys and values of the last earlier
+    layer of its kind, which `hands_on` its own (Gemma 3n and 4); `q` and `k`: the key projection serves as the
+    value's too (Gemma 4). `q` may hold an output gate beside the query (`output_gate`), as Qwen3-Next does. `norm_over`
+    says whether QK norms run over each head or over the whole projection; `weightless_qk_norm` that they run without a
+    weight (Llama 4), `q_norm` and `k_norm` being None. `clamped`: queries, keys and values are clamped (`clip_qkv`).
     """
 
     query_heads: int
@@ -118,6 +118,7 @@ class Attention:
     softcap: bool = False
     output_gate: bool = False
     clamped: bool = False
+    hands_on: bool = False
     extra: tuple[Module, ...] = ()
 
 
@@ -199,6 +200,16 @@ class StateSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class PerLayerInput:
+    """back(act(gate(x)) * the layer's slice [width] of a tensor [layers x width] that is made once for all layers."""
+
+    width: int
+    gate: Module
+    back: Module
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parallel:
     """Branches that read the same input and are summed (GPT-J, Falcon, Falcon-H1)."""
 
@@ -218,7 +229,7 @@ class Opaque:
     modules: tuple[Module, ...]
 
 
-Mixer = Attention | LatentAttention | Mlp | Moe | StateSpace | Parallel | Opaque
+Mixer = Attention | LatentAttention | Mlp | Moe | StateSpace | PerLayerInput | Parallel | Opaque
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +266,8 @@ class Stack:
     """A transformer stack of one width: the text model, a vision or audio tower, an encoder.
 
     `positions_per_sample` is the sequence length of a tower (patches of one image); None means the run's own.
-    `before` (patch embedding, position table) and `after` (final norm, projector) hold the leaf modules around it.
+    `before` (patch embedding, position table) and `after` (final norm, projector) hold the leaf modules around it;
+    `packed` those that make the per-layer inputs of all layers beside the table in `ModelSpec.embeddings`.
     """
 
     name: str
@@ -263,6 +275,7 @@ class Stack:
     runs: tuple[LayerRun, ...]
     before: tuple[Module, ...] = ()
     after: tuple[Module, ...] = ()
+    packed: tuple[Module, ...] = ()
     positions_per_sample: int | None = None
 
     @property
@@ -329,6 +342,11 @@ class ModelSpec:
         return self.text.hidden
 
     @property
+    def position_tables(self) -> tuple[Module, ...]:
+        """Tables whose rows are added to the first one's; that of per-layer inputs is none."""
+        return () if self.text.packed else self.embeddings[1:]
+
+    @property
     def stacks(self) -> tuple[Stack, ...]:
         """Encoders first, then the text stack."""
         return (*self.encoders, self.text)
@@ -360,7 +378,7 @@ def _modules_of(value: object) -> Iterator[Module]:
     elif isinstance(value, tuple):
         for entry in cast(tuple[object, ...], value):
             yield from _modules_of(entry)
-    elif isinstance(value, (Attention, LatentAttention, Mlp, Moe, StateSpace, Parallel, Opaque)):
+    elif isinstance(value, (Attention, LatentAttention, Mlp, Moe, StateSpace, PerLayerInput, Parallel, Opaque)):
         yield from mixer_modules(value)
     elif isinstance(value, Sublayer):
         yield from sublayer_modules(value)

@@ -10,6 +10,7 @@ from planner.step.kernels import Heads, attend
 from planner.step.linear import linear
 from planner.step.litgpt import fused_projection
 from planner.step.norms import norm, normalised
+from planner.step.per_layer import hand_on, handed
 from planner.step.player import FLOAT32, Player
 from planner.step.sizes import TOKENS, S, Size
 from planner.step.tape import NOTHING, Value, moved
@@ -33,12 +34,13 @@ def attention(player: Player, block: Attention, x: Value) -> Value:
         _normed_heads(player, block, projected)
     if block.position == "rope":
         _rotated(player, block, projected, x)
+    if block.hands_on:
+        hand_on(player, projected.key, projected.value)
     if player.variant.norm_place == "after_rope":
         _normed_heads(player, block, projected)
     if block.weightless_qk_norm:
         projected.query, projected.key = (_of_length_one(player, block, v) for v in (projected.query, projected.key))
-    if player.variant.tempered and block.position == "none":
-        projected.query = _tempered(player, projected.query)
+    projected.query = _tempered(player, block, projected.query)
     heads = Heads(
         block.query_heads, block.key_value_heads, block.head_dim, block.value_head_dim or block.head_dim,
         window=block.window, softcap=block.softcap, causal=block.causal, position=block.position,
@@ -61,7 +63,6 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
     if block.qkv is not None:
         return _cut(player, block, _clamped(player, block, linear(player, block.qkv, x)))
     assert block.q is not None
-    assert block.k is not None
     tape = player.tape
     q = linear(player, block.q, x)
     gate = None
@@ -71,6 +72,8 @@ def _projections(player: Player, block: Attention, x: Value) -> _Projected:
         gate = tape.copied("gate", gate)
     at_once = player.variant.norm_place == "projection"
     q = _normed(player, block.q_norm, q) if at_once else q
+    if block.k is None:
+        return _Projected(q, *handed(player))
     raw = linear(player, block.k, x)
     k = _normed(player, block.k_norm, raw) if at_once else raw
     v = linear(player, block.v, x) if block.v is not None else raw
@@ -123,8 +126,10 @@ def _of_length_one(player: Player, block: Attention, x: Value) -> Value:
     return player.tape.cast(normalised(player, wide, block.head_dim), x.width, "normed heads")
 
 
-def _tempered(player: Player, q: Value) -> Value:
+def _tempered(player: Player, block: Attention, q: Value) -> Value:
     """q times a float32 number for each position, where a layer sees none (Llama4TextAttention.forward)."""
+    if not player.variant.tempered or block.position != "none":
+        return q
     wide = player.tape.elementwise("tempered q", (q,), width=FLOAT32, casts=True)
     return player.tape.cast(wide, q.width, "tempered q")
 
@@ -136,12 +141,13 @@ def _rotated(player: Player, block: Attention, projected: _Projected, x: Value) 
     """Queries and keys turned by their position; a part of each head, or all of it."""
     tape = player.tape
     width = max(projected.query.width, x.width if player.rules.autocast else projected.query.width)
-    q, k = projected.query, projected.key
+    q, k, reused = projected.query, projected.key, block.qkv is None and block.k is None
     rotary = block.rotary_dim or block.head_dim
     joined = rotary != block.head_dim or player.variant.joins_rotated
     tables = _own_tables(player, rotary)
     if not joined:
-        projected.query, projected.key = rotate(player, q, width, tables), rotate(player, k, width, tables)
+        projected.query = rotate(player, q, width, tables)
+        projected.key = k if reused else rotate(player, k, width, tables)
     else:
         projected.query = _partly(player, q, width, rotary, block.head_dim, tables)
         projected.key = _partly(player, k, width, rotary, block.head_dim, tables)

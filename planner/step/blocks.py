@@ -7,12 +7,28 @@ otherwise; widths are per token.
 
 from __future__ import annotations
 
-from planner.architecture.spec import Attention, LatentAttention, Layer, Mixer, Mlp, Moe, Opaque, Parallel, Sublayer
+from collections.abc import Callable
+from typing import Any
+
+from planner.architecture.spec import (
+    Attention,
+    LatentAttention,
+    Layer,
+    Mixer,
+    Mlp,
+    Moe,
+    Opaque,
+    Parallel,
+    PerLayerInput,
+    StateSpace,
+    Sublayer,
+)
 from planner.step.attention import attention
 from planner.step.experts import moe
 from planner.step.feed_forward import mlp
 from planner.step.latent import latent_attention
 from planner.step.norms import norm, scaled_by_number
+from planner.step.per_layer import per_layer_input
 from planner.step.player import NotModelled, Player
 from planner.step.recurrent import play
 from planner.step.tape import Value
@@ -35,17 +51,16 @@ def mixer(player: Player, block: Mixer, x: Value) -> Value:
     """
     if isinstance(block, Opaque):
         raise NotModelled(block.what)
-    if isinstance(block, Attention):
-        return attention(player, block, x)
-    if isinstance(block, LatentAttention):
-        return latent_attention(player, block, x)
-    if isinstance(block, Mlp):
-        return mlp(player, block, x)
-    if isinstance(block, Moe):
-        return moe(player, block, x)
-    if isinstance(block, Parallel):
-        return _parallel(player, block, x)
-    return play(player, block, x)
+    players: dict[type[Mixer], Callable[[Player, Any, Value], Value]] = {
+        Attention: attention,
+        LatentAttention: latent_attention,
+        Mlp: mlp,
+        Moe: moe,
+        PerLayerInput: per_layer_input,
+        Parallel: _parallel,
+        StateSpace: play,
+    }
+    return players[type(block)](player, block, x)
 
 
 def _parallel(player: Player, block: Parallel, x: Value) -> Value:

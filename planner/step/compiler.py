@@ -28,6 +28,7 @@ from planner.step.embedding import (
 from planner.step.head import head_profile
 from planner.step.litgpt import left_over
 from planner.step.loss import CONVERTED_OUTPUT
+from planner.step.passing import passing_runs
 from planner.step.program import StepProgram, compiled
 from planner.step.rules import StepRules
 from planner.step.runs import Role, Run, layer_run, roles
@@ -127,6 +128,9 @@ def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[Run]:
     """Runs of equal layers, split where the role changes: frozen and unreached, first trained one, the rest."""
     if spec.task in {"seq2seq_lm", "speech_seq2seq_lm"}:
         yield from joined_stacks(spec, rules)
+        return
+    if spec.text.packed:
+        yield from passing_runs(spec, rules)
         return
     played = [run for run in spec.text.runs if not reads_encoder(run.layer)]
     total = sum(run.count for run in played)

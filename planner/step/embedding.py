@@ -20,9 +20,7 @@ from planner.step.variants import variant_of
 def _transformed(spec: ModelSpec) -> bool:
     """Whether the first layer's input is another tensor than the embedding's output."""
     variant = variant_of(spec)
-    return (
-        variant.embedding_scale or "embedding" in variant.dropouts or len(spec.embeddings) > 1 or bool(spec.text.before)
-    )
+    return variant.embedding_scale or "embedding" in variant.dropouts or bool(spec.position_tables or spec.text.before)
 
 
 def held_embedding(spec: ModelSpec, rules: StepRules, runs: list[Run]) -> Live:
@@ -35,7 +33,7 @@ def held_embedding(spec: ModelSpec, rules: StepRules, runs: list[Run]) -> Live:
     kept = bool(runs) and any(kind.what.endswith("layer input") for kind in runs[0].saved)
     if _transformed(spec) or not kept:
         live[StorageClass("embedding output", TOKENS * (spec.hidden * width), "temporaries")] += 1
-    if len(spec.embeddings) > 1:
+    if spec.position_tables:
         live[StorageClass("position embeddings", S * (spec.hidden * width), "temporaries")] += 1
     return live
 
@@ -71,7 +69,7 @@ def embedded(player: Player, spec: ModelSpec) -> Value:
     for module in spec.text.before:
         if module.kind == "linear":
             y = linear(player, module, y)
-    y = tape.unary("with positions", y) if len(spec.embeddings) > 1 else y
+    y = tape.unary("with positions", y) if spec.position_tables else y
     for module in spec.text.before:
         if module.kind.endswith("norm"):
             y = norm(player, module, y)
@@ -92,18 +90,29 @@ def embedding_backward(spec: ModelSpec, rules: StepRules, everything: Live) -> t
     """The last node of backward: each table's dense gradient beside all others and the hidden states' gradient.
 
     A tied table gets two gradients, of the head and of the look-up; both and their sum are alive at once
-    (torch/csrc/autograd/input_buffer.cpp adds out of place when the first buffer is shared).
+    (torch/csrc/autograd/input_buffer.cpp adds out of place when the first buffer is shared). Where gradients are freed,
+    that of per-layer inputs, whose table was looked up later, goes before.
     """
-    tables = embedding_gradients(spec.embeddings, rules)
+    apart = spec.embeddings[1:] if spec.text.packed and rules.frees_gradients else ()
+    tables = embedding_gradients(spec.embeddings[: len(spec.embeddings) - len(apart)], rules)
     if not tables:
         return ()
+    before = _per_layer_backward(spec, rules, apart)
     live = renamed(tables, "temporaries") if rules.frees_gradients else everything.copy()
     if trains_tied(spec, rules):
         sums = {"seq2seq_lm": 1, "speech_seq2seq_lm": 0}.get(spec.task, 2)
         live = live + times(renamed(embedding_gradients(spec.embeddings[:1], rules), "temporaries"), sums)
     else:
         live[StorageClass("gradient of activations", TOKENS * (spec.hidden * rules.weights_width), "temporaries")] += 1
-    return (Instant("embedding", live),)
+    return (*before, Instant("embedding", live))
+
+
+def _per_layer_backward(spec: ModelSpec, rules: StepRules, tables: tuple[Module, ...]) -> tuple[Instant, ...]:
+    """A per-layer table's dense gradient beside that of its rows and of the hidden states."""
+    live = renamed(embedding_gradients(tables, rules), "temporaries")
+    for size in (spec.hidden, *(table.shape[1] for table in tables)):
+        live[StorageClass("gradient of activations", TOKENS * (size * rules.weights_width), "temporaries")] += 1
+    return (Instant("per-layer embedding", live),) if tables else ()
 
 
 def trains_tied(spec: ModelSpec, rules: StepRules) -> bool:

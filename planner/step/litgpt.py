@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Module, Parallel, Sublayer
 from planner.step.linear import base_linear, low_rank
-from planner.step.player import FLOAT32, Player
+from planner.step.player import FLOAT32, NotModelled, Player
 from planner.step.rules import StepRules
 from planner.step.simulate import Live
 from planner.step.sizes import TOKENS, R, Size
@@ -15,8 +15,14 @@ from planner.step.tape import StorageClass, Value
 
 
 def fused_projection(player: Player, block: Attention, x: Value) -> tuple[Value, Value, Value]:
-    """q, k and v as views of one product, [b, s, q + k + v], so that keeping v for backward keeps all three."""
+    """q, k and v as views of one product, [b, s, q + k + v], so that keeping v for backward keeps all three.
+
+    Raises:
+        NotModelled: keys or values without a projection of their own (Gemma 4), which litgpt's model has not.
+    """
     parts = [module for module in (block.q, block.k, block.v) if module is not None]
+    if len(parts) < 3:
+        raise NotModelled("attention without projections of its own for q, k and v under litgpt")
     shape = (sum(module.outputs for module in parts), parts[0].inputs)
     fused = Module("attn.qkv", "linear", "attention", shape, sum(module.bias for module in parts))
     out = base_linear(player, fused, x, TOKENS, trained=player.trains_base)

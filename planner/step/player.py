@@ -29,20 +29,25 @@ class Shared:
 
     `encoded` is the encoder's result [b, e, h], `bias` T5's table of relative positions spread over all pairs of
     positions [1, heads, s, s], `crossing` the zeros that stand for it in cross-attention [1, heads, s, e]. A layer that
-    reads one made elsewhere sees a storage without bytes; `made` holds those that this layer makes;
+    reads one made elsewhere sees a storage without bytes; `made` holds those that this layer makes; `packed` the inputs
+    of all layers [b, s, layers x width], `keys` and `values` those of the last layer that made its own;
     `graph` storages that an attribute of a module holds by a tensor's graph, after a recomputation too.
     """
 
     encoded: Value | None = None
     bias: Value | None = None
     crossing: Value | None = None
+    packed: Value | None = None
+    keys: Value | None = None
+    values: Value | None = None
     made: list[Value] = field(default_factory=list[Value])
     graph: set[int] = field(default_factory=set[int])
 
     @property
     def read(self) -> tuple[Value, ...]:
         """What comes from outside the layer."""
-        return tuple(v for v in (self.encoded, self.bias, self.crossing) if v is not None and v not in self.made)
+        every = (self.encoded, self.bias, self.crossing, self.packed, self.keys, self.values)
+        return tuple(v for v in every if v is not None and v not in self.made)
 
 
 @dataclass(slots=True)

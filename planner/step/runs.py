@@ -18,6 +18,7 @@ from planner.step.checkpoints import (
     returned_weights,
 )
 from planner.step.encoder_decoder import shared_by
+from planner.step.per_layer import Shares
 from planner.step.player import FLOAT32, Player, Shared
 from planner.step.rules import StepRules
 from planner.step.simulate import BlockProfile, Instant, Live, forward_only, prune, renamed, simulate, storages_kept
@@ -56,13 +57,15 @@ class Role:
     """What is wanted of a layer.
 
     `encoded` says whether the encoder's result wants a gradient, and is None where the layer reads none. The last layer
-    of a stack (`ends`) makes the first gradients of what its layers share; the others add to them.
+    of a stack (`ends`) makes the first gradients of what its layers share; the others add to them. `shares` says what
+    a layer reads of others in a stack with per-layer inputs or shared keys.
     """
 
     trained: bool
     input_gradient: bool
     encoded: bool | None = None
     ends: bool = True
+    shares: Shares | None = None
 
 
 def roles(start: int, count: int, first_trained: int, rules: StepRules) -> Iterator[tuple[Role, int]]:
@@ -98,7 +101,7 @@ def _layer_profile(
 ) -> tuple[Tape, BlockProfile, tuple[Instant, ...], Live, Shared]:
     tape = Tape(rules.on_processor)
     player = Player(tape, rules, role.trained, variant)
-    player.shared = shared_by(player, layer, hidden, role.encoded)
+    player.shared = _shared(player, layer, hidden, role)
     x = tape.value("layer input", TOKENS * hidden, stream_width(rules, variant), role.input_gradient)
     y = play_layer(player, layer, x)
     kept: Live = Counter()
@@ -109,13 +112,25 @@ def _layer_profile(
     inputs, outputs = () if checkpointed else (x,), (y, *player.shared.made)
     profile = simulate(
         tape, inputs, outputs, accumulate=rules.frees_gradients, stop_early=checkpointed,
-        absorbed=() if role.ends else player.shared.read,
+        absorbed=_absorbed(role, player.shared),
         waiting=[(tape.operations.index(operation), kept_class(tape, operation)) for operation in operations],
     )  # fmt: skip
     plain = forward_only(tape, inputs, outputs, {operation.results[0].storage for operation in operations})
     if checkpointed:
         plain = tuple(Instant(i.operation, i.live + returned_weights(layer, rules, variant)) for i in plain)
     return tape, profile, plain, kept, player.shared
+
+
+def _shared(player: Player, layer: Layer, hidden: int, role: Role) -> Shared:
+    """What the layer reads of others."""
+    return shared_by(player, layer, hidden, role.encoded) if role.shares is None else role.shares.read_by(player)
+
+
+def _absorbed(role: Role, shared: Shared) -> tuple[Value, ...]:
+    """What the layer reads whose gradient a later layer has begun."""
+    if role.shares is not None:
+        return role.shares.absorbed(shared)
+    return () if role.ends else shared.read
 
 
 def layer_run(

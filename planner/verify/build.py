@@ -66,15 +66,17 @@ def experts_choice(settings: TraceSettings) -> dict[str, str]:
     return {} if chosen is None else {"experts_implementation": chosen}
 
 
-def attention_name(library_config: Any, settings: TraceSettings) -> str:
-    """The key in transformers' attention table with which the model is built.
+def attention_name(library_config: Any, settings: TraceSettings) -> str | dict[str, str]:
+    """The key in transformers' attention table with which the model, or its text part, is built.
+
+    Towers, which stand idle, are left to what the library picks for them: Gemma's audio towers have no SDPA.
 
     A class without SDPA (Gemma 2's soft-capping) gets eager, which is what transformers picks when nothing is asked for
     (modeling_utils.py, `_check_and_adjust_attn_implementation`).
     """
     if settings.attention == "eager" or not model_class(library_config, settings)._supports_sdpa:
         return "eager"
-    return "sdpa"
+    return {"": "sdpa", "text_config": "sdpa"} if "text_config" in library_config.sub_configs else "sdpa"
 
 
 def use_flash_attention(model: nn.Module) -> None:

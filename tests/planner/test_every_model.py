@@ -20,7 +20,6 @@ SMALL = "Qwen/Qwen3-0.6B"
 REFUSED = {  # models whose blocks are counted and whose forward pass has no description
     "deepseek-ai/DeepSeek-V4-Flash-Base": "DeepSeek V4 .4 residual streams",
     "google/gemma-3n-E4B-it": "Gemma 3n .residual streams",
-    "google/gemma-4-E2B-it": "Gemma 4 .per-layer embeddings, keys and values shared",
 }
 
 
@@ -31,6 +30,12 @@ def test_what_is_not_described_is_refused_by_name_with_its_parameters(model_id: 
     assert re.search(REFUSED[model_id], given.reasons[0].message)
     assert given.parameters is not None
     assert given.parameters.total > 0
+
+
+def test_litgpt_is_refused_where_values_have_no_projection() -> None:
+    given = ask("google/gemma-4-31B-it", method="full", framework="litgpt")
+    assert given.verdict == "not_modelled"
+    assert "litgpt" in given.reasons[0].message
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "qlora"])

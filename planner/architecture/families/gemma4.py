@@ -17,7 +17,6 @@ from planner.architecture.blocks import (
     gated_mlp,
     layer_types_of,
     layers_by,
-    not_described,
     projections,
 )
 from planner.architecture.config import MAXIMUM_HEADS, MAXIMUM_VOCABULARY, Config
@@ -31,6 +30,7 @@ from planner.architecture.spec import (
     ModelSpec,
     Moe,
     Parallel,
+    PerLayerInput,
     Sublayer,
     embedding,
     linear,
@@ -48,10 +48,14 @@ class _Kind:
 
     full: bool
     reuses: bool
+    hands_on: bool
 
 
 def kinds_of(config: Config) -> list[_Kind]:
-    """Five sliding layers and a full one; the last is always full; the last `num_kv_shared_layers` reuse keys."""
+    """Five sliding layers and a full one; the last is always full; the last `num_kv_shared_layers` reuse keys.
+
+    They are those of the last layer of their type before them.
+    """
     types = layer_types_of(config, (FULL, "sliding_attention"), full_every(6))
     if types:
         types[-1] = FULL
@@ -59,7 +63,9 @@ def kinds_of(config: Config) -> list[_Kind]:
     if shared and shared >= len(types):
         raise config.error("num_kv_shared_layers", f"fewer than the {len(types)} layers")
     first = len(types) - shared
-    return [_Kind(name == FULL, index >= first) for index, name in enumerate(types)]
+    own = types[:first]
+    handing = {len(own) - 1 - own[::-1].index(name) for name in set(own) & set(types[first:])}
+    return [_Kind(name == FULL, index >= first, index in handing) for index, name in enumerate(types)]
 
 
 def _attention(config: Config, kind: _Kind) -> Attention:
@@ -81,6 +87,7 @@ def _attention(config: Config, kind: _Kind) -> Attention:
         k_norm=None if kind.reuses else rms_norm("k_norm", head_dim),
         window=None if kind.full else _window(config),
         causal=config.values.get("use_bidirectional_attention") != "all",
+        hands_on=kind.hands_on,
         extra=() if kind.reuses else (bare_rms_norm("v_norm"),),
     )
 
@@ -121,40 +128,29 @@ def _feed_forward(config: Config, hidden: int, mlp: Mlp, activation: str) -> Sub
     return Sublayer(Parallel((dense, sparse)), post_norm=after)
 
 
-def _not_described(config: Config, width: int) -> str:
-    """What a Gemma 4 layer does that its blocks do not say; empty where they say all."""
-    parts: list[str] = []
-    if width:
-        parts.append("per-layer embeddings")
-    if config.integer("num_kv_shared_layers", 0, minimum=0):
-        parts.append("keys and values shared between layers")
-    return f"Gemma 4 ({', '.join(parts)})" if parts else ""
-
-
 def per_layer_input(hidden: int, width: int, activation: str, name: str) -> Sublayer:
     """The layer's own slice of the per-layer embedding, gated by the hidden state and projected back to it."""
     gate = linear("per_layer_input_gate", hidden, width, "other")
     back = linear("per_layer_projection", width, hidden, "other")
-    return Sublayer(Mlp(width, down=back, up=gate, activation=activation), post_norm=rms_norm(name, hidden))
+    return Sublayer(PerLayerInput(width, gate, back, activation), post_norm=rms_norm(name, hidden))
 
 
 def with_per_layer_embedding(config: Config, spec: ModelSpec, width: int) -> ModelSpec:
     """The table [rows, layers x width] that is looked up once, and the projection of the token embedding beside it."""
     rows = config.integer("vocab_size_per_layer_input", 262_144, maximum=MAXIMUM_VOCABULARY)
     packed = spec.text.layer_count * width
-    before = (
+    made_by = (
         linear("per_layer_model_projection", spec.hidden, packed, "other"),
         rms_norm("per_layer_projection_norm", width),
     )
     table = embedding("embed_tokens_per_layer", rows, packed)
-    return replace(spec, embeddings=(*spec.embeddings, table), text=replace(spec.text, before=before))
+    return replace(spec, embeddings=(*spec.embeddings, table), text=replace(spec.text, packed=made_by))
 
 
 def _builder(config: Config, width: int) -> Callable[[_Kind], Layer]:
     hidden, intermediate = config.integer("hidden_size"), config.integer("intermediate_size")
     activation = activation_of(config, "gelu_pytorch_tanh", "hidden_activation")
     double = config.flag("use_double_wide_mlp", False)
-    what = _not_described(config, width)
 
     def build(kind: _Kind) -> Layer:
         mlp = gated_mlp(hidden, intermediate * (2 if double and kind.reuses else 1), activation=activation)
@@ -165,7 +161,7 @@ def _builder(config: Config, width: int) -> Callable[[_Kind], Layer]:
         )
         if width:
             sublayers += (per_layer_input(hidden, width, activation, "post_per_layer_input_norm"),)
-        return not_described(Layer(sublayers), what) if what else Layer(sublayers)
+        return Layer(sublayers)
 
     return build
 

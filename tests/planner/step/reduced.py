@@ -13,6 +13,7 @@ IDLE_EXPERTS = ("zero_expert_num",)
 SHARING = ("num_kv_shared_layers",)
 EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 SECOND_VOCABULARIES = ("vocab_size_per_layer_input",)
+SHARED_LAYERS = ("num_kv_shared_layers",)
 VOCABULARY = 2048
 
 
@@ -48,6 +49,7 @@ def _reduced(config: dict[str, Any], layers: int, experts: int) -> dict[str, Any
     config |= {name: min(config[name], experts) for name in IDLE_EXPERTS if name in config}
     config |= {name: min(config[name], layers // 2) for name in SHARING if name in config}
     config |= {name: VOCABULARY for name in SECOND_VOCABULARIES if name in config}
+    config |= {name: layers // 2 for name in SHARED_LAYERS if config.get(name)}
     special = {name: min(value, VOCABULARY - 1) for name, value in config.items() if is_token(name, value)}
     if config["model_type"] == "gpt_neo":
         special |= {"attention_types": [[["global", "local"], layers // 2]]}
