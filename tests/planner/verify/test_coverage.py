@@ -10,6 +10,7 @@ from planner.hardware import all_devices, resolve_machine
 from planner.plan import Plan, resolve
 from planner.verify.coverage import NotVerifiable, buildable, settings_for
 from planner.verify.settings import TraceSettings
+from tests.planner.step.reduced import reduced_config
 from tests.planner.verify import tiny
 
 GPU = {"device": "nvidia-rtx-4090-24gb"}
@@ -79,6 +80,25 @@ def test_what_the_trace_does_not_run_is_refused_with_a_reason(
         settings_for(plan(run, machine), asked(run).run)
     assert (caught.value.reason.code, caught.value.reason.field) == ("not_verifiable", field)
     assert "trace" in caught.value.reason.message
+
+
+@pytest.mark.parametrize(
+    ("model_type", "run", "field"),
+    [
+        ("bert", {}, "model"),
+        ("t5", {"objective": "sequence_classification"}, "run.objective"),
+    ],
+)
+def test_what_is_no_generator_or_gets_another_head_is_refused(model_type: str, run: dict[str, Any], field: str) -> None:
+    with pytest.raises(NotVerifiable) as caught:
+        settings_for(plan(run, config=reduced_config(model_type)), asked(run).run)
+    assert caught.value.reason.field == field
+
+
+@pytest.mark.parametrize("model_type", ["t5", "mt5", "whisper", "mllama"])
+def test_models_with_an_encoder_are_covered(model_type: str) -> None:
+    run = {"sequence_length": 256}
+    assert settings_for(plan(run, config=reduced_config(model_type)), asked(run).run).layers_override is None
 
 
 def test_transformers_sees_shapes_alone() -> None:
