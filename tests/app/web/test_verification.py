@@ -49,10 +49,10 @@ def test_the_button_leads_from_the_answer_to_its_verification(client: TestClient
     assert len(re.findall(r"<h1\b", answer.text)) == 1
     assert "Evidence: <strong>verified</strong>" in answer.text
     assert "traced 2 and 3 layers" in answer.text
-    row = re.search(r"<tr[^>]*><th[^>]*>peak allocated.*?</tr>", answer.text)
+    row = re.search(r"<tr[^>]*><th[^>]*>Peak allocated.*?</tr>", answer.text)
     assert row is not None
     cells = re.sub(r"<[^>]+>", " ", row[0]).split()
-    assert cells[:10] == ["peak", "allocated", "13.0", "GiB", "14.0", "GiB", "−", "1.00", "GiB", "trace"]
+    assert cells[:10] == ["Peak", "allocated", "13.0", "GiB", "14.0", "GiB", "−", "1.00", "GiB", "trace"]
 
 
 def test_a_verified_plan_keeps_its_tier_in_a_comparison_and_in_a_report(client: TestClient) -> None:
