@@ -26,12 +26,17 @@ REPORT = ROOT / "planner" / "catalog" / "accuracy.json"
 
 
 def golden(found: Iterable[Prediction]) -> dict[str, Any]:
-    """What is predicted for each document: bytes by kind of peak, tokens a second; null where it is not modelled."""
+    """What is predicted for each document, null where it is not modelled.
+
+    Bytes by kind of peak (of a run that ran out, what is required) and tokens a second.
+    """
     return {one.run.id: None if one.memory is None else _predicted(one) for one in found}
 
 
 def _predicted(one: Prediction) -> dict[str, float | None]:
     bytes_by_kind: dict[str, float | None] = {peak.kind: one.bytes_of(peak.kind) for peak in one.run.peaks}
+    if one.memory is not None and one.run.outcome == "out_of_memory":
+        bytes_by_kind["required"] = one.memory.required_bytes
     speed = None if one.tokens_per_second is None else float(f"{one.tokens_per_second:.4g}")
     return bytes_by_kind | ({} if one.run.tokens_per_second is None else {"tokens_per_second": speed})
 

@@ -10,7 +10,7 @@ from app.cli.console import Console
 from planner.units import GIB
 
 if TYPE_CHECKING:
-    from planner.accuracy.report import Accuracy, Figures, Worst
+    from planner.accuracy.report import Accuracy, Bounds, Figures, Worst
 
 EPILOG = """\
 Predicts every measured run that comes with trainfit, and holds each kind of figure against what was measured. Errors
@@ -90,12 +90,25 @@ def _worst(row: Worst) -> str:
 def _verdicts(report: Accuracy) -> Iterator[str]:
     said = report.verdicts
     yield f"\nverdicts on {said.ran} runs that ran and {said.ran_out} that ran out of memory, all settings known"
+    yield f"  said it fits, and it ran: {said.said_it_fits_and_it_ran}"
+    yield f"  said no, and it ran out: {said.said_no_and_it_ran_out}"
     yield f"  said it fits, but it ran out: {_counted(said.said_it_fits_but_it_ran_out)}"
     yield f"  said no, but it ran: {_counted(said.said_no_but_it_ran)}"
     yield f"  said tight: {len(said.tight)}"
-    bounds = report.bounds
-    if bounds.with_a_bound:
-        yield f"  partial rows with a bound: {bounds.kept} of {bounds.with_a_bound} kept"
+    yield from _bounds(report.bounds)
+
+
+def _bounds(bounds: Bounds) -> Iterator[str]:
+    yield f"\npartial rows, between the least and the largest prediction over what is unknown: {bounds.rows}"
+    yield (
+        f"  {bounds.between} of {bounds.tested} peaks whose plan is modelled lie between, "
+        f"{bounds.in_the_interval} with the interval around both ends"
+    )
+    yield from (
+        f"  outside: {row.id}: {row.measured / GIB:.2f} GiB {row.quantity}, predicted {row.least / GIB:.2f} to "
+        f"{row.largest / GIB:.2f}; {row.explanation}"
+        for row in bounds.broken
+    )
 
 
 def _counted(names: Sequence[str]) -> str:

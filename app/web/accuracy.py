@@ -63,6 +63,7 @@ TITLES: Final = {
 def accuracy_page(request: Request) -> HTMLResponse:
     """How far predictions are from what was measured."""
     from planner.accuracy.report import published_accuracy
+    from planner.framework_policies import framework_policies
 
     report = published_accuracy()
     text = (assets_directory("docs") / "accuracy.md").read_text(encoding="utf-8")
@@ -76,6 +77,7 @@ def accuracy_page(request: Request) -> HTMLResponse:
         classes=CLASSES,
         reasons=REASONS,
         departures=DEPARTURES,
+        policies=framework_policies(),
         body=markdown.to_html(text.partition("\n")[2]),
     )
 

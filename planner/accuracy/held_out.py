@@ -1,8 +1,8 @@
 """What the intervals and the one fitted factor are worth on rows that they were not taken from.
 
 Fitted to the corpus are only the intervals and, of time, `step_fraction` (the median of the publishers' medians). Each
-group of rows is left out in turn, both are fitted to the others, and the group is scored: by publisher, by model and
-by device.
+group of rows is left out in turn, both are fitted to the others as an answer would have them, the fall-back for few
+rows included, and the group is scored: by publisher, by model and by device.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Final
 
-from planner.accuracy.residuals import FEWEST_ROWS, Residual, grouped, limits
-from planner.interval import STEP_TIME
+from planner.accuracy.residuals import FEWEST_ROWS, Residual, grouped, is_fitted, limits
+from planner.interval import SCALE, STEP_TIME
 
 LEFT_OUT_BY: Final[dict[str, Callable[[Residual], str]]] = {
     "publisher": lambda one: one.prediction.run.publisher,
@@ -44,26 +44,43 @@ class HeldOut:
 def held_out(residuals: Sequence[Residual]) -> list[HeldOut]:
     """Every group that is large enough, left out in each way; a way with one fold cannot be held out."""
     found: list[HeldOut] = []
-    for group, members in sorted(grouped(residuals, lambda one: one.group).items()):
+    groups = grouped(residuals, lambda one: one.group)
+    for group, members in sorted(groups.items()):
         if len(members) < FEWEST_ROWS:
             continue
+        elsewhere = [limits(rows) for other, rows in groups.items() if other[0] == group[0] and other != group]
         for name, key in LEFT_OUT_BY.items():
             folds = grouped(members, key)
             if len(folds) > 1:
-                found.append(_held_out(group, name, members, list(folds.values())))
+                found.append(_held_out(group, name, members, list(folds.values()), elsewhere))
     return found
 
 
-def _held_out(group: tuple[str, str], name: str, members: Sequence[Residual], folds: list[list[Residual]]) -> HeldOut:
+def _held_out(
+    group: tuple[str, str],
+    name: str,
+    members: Sequence[Residual],
+    folds: list[list[Residual]],
+    elsewhere: Sequence[tuple[int, int]],
+) -> HeldOut:
     covered, errors = 0, list[float]()
     for fold in folds:
         left = {id(one) for one in fold}
         others = [one for one in members if id(one) not in left]
         scale = _scale(others) if group[0] == STEP_TIME else 1.0
-        low, high = limits(others)
-        covered += sum(low <= one.ratio <= high for one in fold)
+        low, high = _as_answered(others, elsewhere)
+        covered += sum(low <= SCALE * one.ratio <= high for one in fold)
         errors += [abs(_error(one, scale)) for one in fold]
     return HeldOut(*group, name, len(folds), len(members), covered, statistics.median(errors))
+
+
+def _as_answered(others: Sequence[Residual], elsewhere: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The limits that an answer would take if only these rows were known of a class: too few take the widest."""
+    own = limits(others)
+    if is_fitted(others):
+        return own
+    lows, highs = zip(own, *elsewhere, strict=True)
+    return min(lows), max(highs)
 
 
 def _scale(others: Sequence[Residual]) -> float:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from planner.accuracy.bounds import bounds_of
 from planner.accuracy.held_out import held_out, with_one_row
 from planner.accuracy.prediction import Prediction
 from planner.accuracy.residuals import Residual, faithful, grouped, interval_rows, quantile, residuals_of
 from planner.corpus import left_out
-from planner.interval import REQUIRED, SCALE, STEP_TIME, factors_of
+from planner.interval import SCALE, STEP_TIME, factors_of
 from planner.version import CATALOG_VERSION, ESTIMATOR_VERSION
 
 SHOWN_WORST: Final = 5
@@ -62,10 +63,12 @@ class Worst(_Document):
 
 
 class Verdicts(_Document):
-    """Wrong verdicts both ways, on runs whose machine and settings are all known; each list names the rows."""
+    """Verdicts on runs whose machine and settings are all known, wrong ones both ways; each list names the rows."""
 
     ran: int
     ran_out: int
+    said_it_fits_and_it_ran: int
+    said_no_and_it_ran_out: int
     said_it_fits_but_it_ran_out: list[str]
     said_no_but_it_ran: list[str]
     tight: list[str]
@@ -83,12 +86,31 @@ class HeldOutRow(_Document):
     median_error: float
 
 
+class BrokenBound(_Document):
+    """A partial row whose measured peak no setting gives."""
+
+    id: str
+    source: str
+    quantity: str
+    measured: int
+    least: int
+    largest: int
+    explanation: str
+
+
 class Bounds(_Document):
-    """Partial rows, of which a prediction is only bounded."""
+    """Partial rows: the measured peak against the least and the largest prediction over the unknown settings.
+
+    `tested` peaks of `rows` partial rows have a modelled setting; of them `between` lie between both ends,
+    `in_the_interval` between the interval's ends around them. `width` is the median of largest over least.
+    """
 
     rows: int
-    with_a_bound: int
-    kept: int
+    tested: int
+    between: int
+    in_the_interval: int
+    width: float | None
+    broken: list[BrokenBound]
 
 
 class Accuracy(_Document):
@@ -247,6 +269,8 @@ def _verdicts(found: Sequence[Prediction]) -> Verdicts:
     return Verdicts(
         ran=len(ran),
         ran_out=len(ran_out),
+        said_it_fits_and_it_ran=sum(one.verdict == "fits" for one in ran),
+        said_no_and_it_ran_out=sum(one.verdict == "does_not_fit" for one in ran_out),
         said_it_fits_but_it_ran_out=[one.run.id for one in ran_out if one.verdict == "fits"],
         said_no_but_it_ran=[one.run.id for one in ran if one.verdict == "does_not_fit"],
         tight=[one.run.id for one in known if one.verdict == "tight"],
@@ -254,18 +278,19 @@ def _verdicts(found: Sequence[Prediction]) -> Verdicts:
 
 
 def _bounds(found: Sequence[Prediction]) -> Bounds:
-    partial = [one for one in found if one.run.completeness == "partial" and one.memory is not None]
-    bounded = [one for one in partial if one.run.bound is not None]
-    return Bounds(rows=len(partial), with_a_bound=len(bounded), kept=sum(map(_keeps_its_bound, bounded)))
-
-
-def _keeps_its_bound(one: Prediction) -> bool:
-    """Whether the whole interval is not on the wrong side of what was measured."""
-    for peak in one.run.peaks:
-        predicted = one.bytes_of(peak.kind)
-        if predicted is None:
-            continue
-        low, high = factors_of(REQUIRED, one.device_class).around(predicted)
-        if (one.run.bound == "at_least" and high < peak.bytes) or (one.run.bound == "at_most" and low > peak.bytes):
-            return False
-    return True
+    bounds = bounds_of(found)
+    return Bounds(
+        rows=sum(one.run.completeness == "partial" for one in found),
+        tested=len(bounds),
+        between=sum(one.is_between for one in bounds),
+        in_the_interval=sum(one.is_in_the_interval for one in bounds),
+        width=_rounded(statistics.median(one.largest / one.least for one in bounds)) if bounds else None,
+        broken=[
+            BrokenBound(
+                id=one.run.id, source=one.run.publisher, quantity=one.kind, measured=one.measured, least=one.least,
+                largest=one.largest, explanation=one.run.explanation or "unexplained",
+            )
+            for one in bounds
+            if not one.is_between
+        ],
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.contract import RunRequest
 from planner.errors import NotModelledError, PlanError
+from planner.framework_policies import why_not_modelled
 from planner.hardware import Machine
 from planner.plan.filling import Filler
 
@@ -17,9 +18,11 @@ def refuse_uncovered(run: RunRequest) -> None:
         NotModelledError: the first such field.
     """
     if run.framework not in FRAMEWORKS:
+        why = why_not_modelled(run.framework)
         raise NotModelledError(
             "framework_not_modelled", "run.framework",
-            f"framework `{run.framework}` is not modelled; modelled are {', '.join(FRAMEWORKS)}",
+            f"framework `{run.framework}` is not modelled{f' ({why})' if why else ''}; "
+            f"modelled are {', '.join(FRAMEWORKS)}",
         )  # fmt: skip
     for axis in ("tensor", "pipeline", "context", "expert"):
         if getattr(run.parallelism, axis) != 1:

@@ -90,6 +90,20 @@ def test_all_verdicts_are_reachable() -> None:
     assert ask("Qwen/Qwen2.5-0.5B", "google-tpu-v5e-chip", method="qlora").verdict == "unsupported"
 
 
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"compile": True}, "compile_not_modelled"),
+        ({"compute_dtype": "float8"}, "float8_not_modelled"),
+        ({"weights_dtype": "float8", "method": "full"}, "float8_not_modelled"),
+    ],
+)
+def test_compiled_and_float8_runs_are_refused_by_name(settings: dict[str, Any], code: str) -> None:
+    answer = ask(LLAMA_8B, RTX_4090, **settings)
+    assert answer.verdict == "not_modelled"
+    assert [reason.code for reason in answer.reasons] == [code]
+
+
 def test_a_smaller_machine_never_gets_a_better_verdict() -> None:
     order = ["fits", "tight", "does_not_fit"]
     verdicts = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi.testclient import TestClient
 
 from planner.accuracy.report import published_accuracy
+from planner.framework_policies import framework_policies
 
 
 def test_the_page_shows_each_figure_with_its_number_of_runs(client: TestClient) -> None:
@@ -20,3 +21,13 @@ def test_the_page_names_the_worst_runs_and_why(client: TestClient) -> None:
         assert row.id in page
     assert "torch.compile" in page
     assert "The corpus" in page
+
+
+def test_the_page_names_partial_runs_outside_their_bounds_and_each_trainer(client: TestClient) -> None:
+    page = client.get("/accuracy").text
+    bounds = published_accuracy().bounds
+    assert f"{bounds.between} of the {bounds.tested} peaks" in page
+    for row in bounds.broken:
+        assert row.id in page
+    for one in framework_policies():
+        assert one.name in page
