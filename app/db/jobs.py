@@ -239,6 +239,11 @@ class JobStore:
                 changes.tidy_one(session, job, workers, now)
             forget_old_workers(session)
 
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        with self._database.reading() as session:
+            return session.exec(select(func.count()).where(col(Job.state).in_(WAITING))).one()
+
     # --- the metrics -------------------------------------------------------------------------------------------
 
     def counts(self) -> Mapping[tuple[str, str], int]:

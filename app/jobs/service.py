@@ -301,9 +301,7 @@ class JobService:
         raise Problem("plan_does_not_fit", answer.summary, field="depth", value=order.depth, accepted=fewer)
 
     def _refuse_when_crowded(self) -> None:
-        waiting = sum(
-            count for (_, state), count in self.store().counts().items() if state in ("queued", "waiting_for_hardware")
-        )
+        waiting = self.store().waiting()
         if waiting >= MOST_WAITING:
             raise Problem(
                 "too_many_jobs", f"{waiting} jobs wait already", accepted=f"fewer than {MOST_WAITING} waiting jobs"

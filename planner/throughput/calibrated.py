@@ -185,7 +185,8 @@ def _class(work: Work) -> str:
 class PhaseParts:
     """A micro-batch's forward or backward by its curves alone: seconds by class, operations, bytes made. [plans].
 
-    `group_products` are the products of grouped operations: one for each expert; `largest_bytes` is the largest block.
+    `group_products` are the products of grouped operations: one for each expert; `largest_bytes` is the largest block
+    that a product makes (other operations make several at once).
     """
 
     seconds: Mapping[str, Floats]
@@ -249,7 +250,8 @@ def _parts(
     mapped = (bytes_made * is_mapped[chosen]).sum(axis=0)
     products = float((rows.times * rows.groups)[chosen & (rows.groups[:, 0] > 1)].sum())
     heap = np.asarray(bytes_made.sum(axis=0) - mapped)
-    return PhaseParts(by_class, float(rows.times[chosen].sum()), products, mapped, heap, made[chosen].max(axis=0))
+    largest = made[chosen & rows.has_sides].max(axis=0, initial=0.0)
+    return PhaseParts(by_class, float(rows.times[chosen].sum()), products, mapped, heap, largest)
 
 
 def phase_seconds(parts: PhaseParts, rates: PhaseRates) -> dict[str, Floats]:
