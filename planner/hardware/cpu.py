@@ -47,8 +47,8 @@ def simd_of(cpu: CpuFacts) -> Simd:
     The rules are those of the catalogue's `derived` rows: AVX2 has two 256-bit FMA pipes (32 float32 FLOP a cycle),
     AVX-512 two 512-bit ones (64), Zen 4 runs 512-bit operations in two passes (32). AVX512_BF16 doubles the float32
     rate (seen on Zen 4: 2.1 to 2.6 times it), AMX does 1,024 bfloat16 FLOP a cycle; without either, bfloat16 is
-    emulated, at a rate of the catalogue's architectures. Arm: two 128-bit pipes (16, NEON) or 32 with SVE, BFMMLA four times the
-    float32 rate. Vendors' optimisation guides, from memory; parts with one AVX-512 pipe reach half.
+    emulated, at a rate of the catalogue's architectures. Arm: two 128-bit pipes (16, NEON) or 32 with SVE, BFMMLA four
+    times the float32 rate. Vendors' optimisation guides, from memory; parts with one AVX-512 pipe reach half.
     """
     flags = cpu.flags
     if flags & {"asimd", "sve", "neon"}:
