@@ -7,6 +7,7 @@ from typing import Final
 
 from planner.architecture.spec import Layer, ModelSpec, layer_modules
 from planner.memory.tensors import Tensors
+from planner.memory.weights import packed_bytes
 from planner.step.rules import StepRules
 
 ZERO_BUCKET_ELEMENTS: Final = 500_000_000
@@ -91,13 +92,28 @@ def _fully_sharded(spec: ModelSpec, rules: StepRules, gradients: int, sharding: 
     root = sum(table.elements for table in spec.embeddings) + sum(m.elements for m in spec.text.after)
     root = (root if tied else root + head) * width
     largest = max((_layer_elements(run.layer) for stack in spec.stacks for run in stack.runs), default=0)
-    layer = largest * width
+    layer = max((_gathered_bytes(run.layer, rules) for stack in spec.stacks for run in stack.runs), default=0)
     unsynchronised = gradients if rules.framework == "litgpt" and rules.accumulate else 0
     at_work = root + 2 * layer + unsynchronised
     reduced = largest * (width + rules.gradient_width) + head * width if rules.trains_base else 0
     idle = 0 if rules.framework == "deepspeed" else root + layer + gradients // sharding.ranks
     kept = root + (layer if rules.framework == "torchtitan" else 0) + unsynchronised
     return Communication(at_work, kept, at_work + reduced, unsynchronised, root + 2 * layer, idle)
+
+
+def _gathered_bytes(layer: Layer, rules: StepRules) -> int:
+    """A layer's parameters as they are gathered: FSDP gathers 4-bit weights packed, as it shards them.
+
+    It shards float dtypes only, so that bitsandbytes lays packed weights into one (`bnb_4bit_quant_storage`,
+    bitsandbytes docs/source/fsdp_qlora.md). DeepSpeed is counted as if it gathered 16 bit: the one published run
+    (Llama 2 70B on two A100) needs as much, for what it keeps live and fetched ahead.
+    """
+    width, packed = rules.compute_width, rules.scheme == "nf4" and rules.framework != "deepspeed"
+    return sum(
+        packed_bytes(module, rules) + module.bias * width if packed and rules.quantises(module)
+        else module.elements * width
+        for module in layer_modules(layer)
+    )  # fmt: skip
 
 
 def _layer_elements(layer: Layer) -> int:

@@ -21,9 +21,7 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     """The base model on one device: 16- or 32-bit tensors, the packed ones of a quantised base, and large buffers."""
     total = 0
     for module, times in base_modules(spec, rules):
-        weight = (
-            _packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.stored_width
-        )
+        weight = packed_bytes(module, rules) if rules.quantises(module) else module.weight_elements * rules.stored_width
         total += times * rounded(ceiling_division(weight, shards), rounding)
         if module.bias:
             total += times * rounded(ceiling_division(module.bias * rules.stored_width, shards), rounding)
@@ -33,7 +31,7 @@ def base_weight_bytes(spec: ModelSpec, rules: StepRules, rounding: int, shards: 
     return total
 
 
-def _packed_bytes(module: Module, rules: StepRules) -> int:
+def packed_bytes(module: Module, rules: StepRules) -> int:
     """NF4 packs two weights in a byte; int8 takes one byte a weight (bitsandbytes functional.quantize_4bit, int8)."""
     return ceiling_division(module.weight_elements, 2) if rules.scheme == "nf4" else module.weight_elements
 

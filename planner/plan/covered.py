@@ -24,6 +24,7 @@ def refuse_uncovered(run: RunRequest) -> None:
             f"framework `{run.framework}` is not modelled{f' ({why})' if why else ''}; "
             f"modelled are {', '.join(FRAMEWORKS)}",
         )  # fmt: skip
+    _refuse_sharded_int8(run)
     for axis in ("tensor", "pipeline", "context", "expert"):
         if getattr(run.parallelism, axis) != 1:
             raise NotModelledError(
@@ -43,6 +44,16 @@ def refuse_uncovered(run: RunRequest) -> None:
     for name in ("weights_dtype", "compute_dtype", "gradient_dtype", "optimizer_state_dtype"):
         if getattr(run, name) == "float8":
             raise NotModelledError("float8_not_modelled", f"run.{name}", "training in float8 is not modelled")
+
+
+def _refuse_sharded_int8(run: RunRequest) -> None:
+    """FSDP shards float dtypes only; bitsandbytes lays 4-bit weights into one, and none of 8 bit (fsdp_qlora.md)."""
+    scheme = run.quantization.scheme if run.method == "qlora" and run.quantization else "nf4"
+    if scheme == "int8" and run.parallelism.zero_stage == 3:
+        raise NotModelledError(
+            "sharded_int8_not_modelled", "run.quantization.scheme",
+            "int8 weights have no float storage that sharding takes; nf4 has one, zero_stage 0 to 2 shard no weights",
+        )  # fmt: skip
 
 
 def data_parallel(run: RunRequest, machine: Machine, filler: Filler) -> int:

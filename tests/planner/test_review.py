@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from planner.advice import merge_patch
-from planner.catalog.models import all_models
+from planner.architecture.registry import read_config
+from planner.catalog.models import all_models, model
 from planner.contract import EstimateRequest
 from planner.errors import PlanError
+from planner.hardware import resolve_machine
+from planner.memory.sharding import Sharding, communication
+from planner.plan import resolve
 from tests.planner.asking import H100, LLAMA_8B, RTX_4090, answer, ask, request
 
 MI300A = "amd-mi300a-128gb"
@@ -238,3 +242,22 @@ def test_a_float16_checkpoint_is_not_trained_in_emulated_float16(device: str, dt
     assert given.assumed["run.compute_dtype"] == dtype
     assert given.throughput is not None
     assert given.throughput.tokens_per_second > 5
+
+
+def test_fsdp_gathers_4_bit_layers_packed() -> None:
+    spec, machine = read_config(model(LLAMA_8B).config), resolve_machine(request(LLAMA_8B, H100).machine)
+    sharded = Sharding(zero_stage=3, ranks=8)
+
+    def gathered(method: str, framework: str) -> int:
+        plan = resolve(request(LLAMA_8B, H100, method=method, framework=framework), spec, machine)
+        return communication(spec, plan.rules, [], sharded).forward
+
+    matrices = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336
+    assert gathered("lora", "transformers") - gathered("qlora", "transformers") == 2 * (matrices * 2 - matrices // 2)
+    assert gathered("lora", "deepspeed") == gathered("qlora", "deepspeed")
+
+
+def test_sharded_int8_is_refused_by_name() -> None:
+    given = ask(LLAMA_8B, H100, method="qlora", quantization={"scheme": "int8"}, parallelism={"zero_stage": 3})
+    assert given.verdict == "not_modelled"
+    assert given.reasons[0].field == "run.quantization.scheme"
