@@ -25,7 +25,8 @@ class Module:
 
     `shape` is the weight's shape as the library stores it (Linear: [out, in]; Embedding: [rows, width]; experts: 3-D);
     `bias` is the number of bias elements (0 for none). `kind` decides what reaches it: only "linear" is nn.Linear, so
-    only it is quantised by bitsandbytes and adapted by LoRA's "all-linear"; "frozen" is a parameter that the library's
+    only it is quantised by bitsandbytes and adapted by LoRA's "all-linear"; `subclassed` is a class of its own over
+    nn.Linear, which transformers does not quantise; "frozen" is a parameter that the library's
     class creates without a gradient (requires_grad=False), so that no method trains it.
     """
 
@@ -34,6 +35,7 @@ class Module:
     component: Component
     shape: tuple[int, ...]
     bias: int = 0
+    subclassed: bool = False
 
     @property
     def weight_elements(self) -> int:

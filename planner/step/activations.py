@@ -98,13 +98,16 @@ def _xielu(player: Player, x: Value) -> Value:
     least = tape.elementwise("min(x, eps)", (x,), saves=(x,), backward_temporaries=ties)
     difference = tape.add("expm1 - x", tape.unary("expm1", least, "result"), x)
     second = tape.add("negative side", _alpha(player, difference), tape.unary("beta x", x))
-    return tape.elementwise("activations", (first, second, positive), width=x.width, saves=(positive,))
+    return tape.elementwise("activations", (first, second, positive), width=first.width, saves=(positive,))
 
 
 def _alpha(player: Player, x: Value) -> Value:
-    """x times a trained number: keeps x and spreads the number's gradient where the number is trained."""
-    trained = player.trains_base
-    spread = (player.tape.temporary("gradient of alpha before its sum", x.elements, x.width),) if trained else ()
+    """x times a trained number: keeps x and spreads the number's gradient where the number is trained.
+
+    Autocast takes softplus, which the number comes from, in float32 (autocast_mode.h), and the product is as wide.
+    """
+    trained, width = player.trains_base, FLOAT32 if player.rules.autocast else x.width
+    spread = (player.tape.temporary("gradient of alpha before its sum", x.elements, width),) if trained else ()
     return player.tape.elementwise(
-        "alpha x", (x,), saves=(x,) if trained else (), backward_temporaries=spread, extra_gradient=trained
+        "alpha x", (x,), width=width, saves=(x,) if trained else (), backward_temporaries=spread, extra_gradient=trained
     )

@@ -125,26 +125,31 @@ def _frozen_pass(spec: ModelSpec, frozen: StepRules) -> _Assembly:
 
 
 def _runs(spec: ModelSpec, rules: StepRules) -> Iterator[Run]:
-    """Runs of equal layers, split where the role changes: frozen and unreached, first trained one, the rest."""
+    """Runs of equal layers, split where the role changes: frozen and unreached, first trained one, the rest.
+
+    A layer that reads an encoder is passed over, but counts where every n-th is checkpointed.
+    """
     if spec.task in {"seq2seq_lm", "speech_seq2seq_lm"}:
         yield from joined_stacks(spec, rules)
         return
     if spec.text.packed:
         yield from passing_runs(spec, rules)
         return
-    played = [run for run in spec.text.runs if not reads_encoder(run.layer)]
-    total = sum(run.count for run in played)
+    total = sum(run.count for run in spec.text.runs if not reads_encoder(run.layer))
     first_trained = max(0, total - rules.trainable_layers) if rules.method == "freeze" else 0
-    position, variant = 0, variant_of(spec, rules.framework)
+    position, index, variant = 0, 0, variant_of(spec, rules.framework)
     made: dict[tuple[int, Role, int, bool], Run] = {}
-    for run in played:
+    for run in spec.text.runs:
+        if reads_encoder(run.layer):
+            index += run.count
+            continue
         for role, count in roles(position, run.count, first_trained, rules):
-            for checkpointed, part in checkpoint_parts(position, count, rules):
+            for checkpointed, part in checkpoint_parts(index, count, rules):
                 key = (id(run.layer), role, part, checkpointed)
                 if key not in made:
                     made[key] = layer_run(spec.text, run.layer, rules, role, part, variant, checkpointed=checkpointed)
                 yield made[key]
-            position += count
+            position, index = position + count, index + count
 
 
 def _joined_work(runs: list[Run]) -> list[tuple[tuple[Work, ...], int, int]]:

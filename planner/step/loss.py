@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.architecture.spec import ModelSpec, Module, linear
+from planner.step.linear import AUTOCAST_COPY
 from planner.step.linear import linear as product
 from planner.step.player import FLOAT32, Player
 from planner.step.sizes import TOKENS, Size, constant, token_chunk
@@ -111,7 +112,9 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     """
     tape, chunks = player.tape, player.rules.loss_chunks
     tape.term = "logits_and_loss"
+    copies_before = _copies_of_frozen_head(player, head, hidden)
     logits = product(player, head, hidden)
+    _keep_with_head(player, head, copies_before)
     if player.trains_base and chunks > 1 and player.rules.framework != "torchtitan":
         _add_head_gradients(player, head)
     rows = token_chunk(chunks) * spec.vocabulary
@@ -132,6 +135,35 @@ def _chunked(player: Player, spec: ModelSpec, head: Module, hidden: Value) -> Va
     tape.add_work("loss", "loss", FLOAT32, NOTHING, moved(logits) * 4, moved(logits) * 4)
     tape.term = None
     return loss
+
+
+def _copies_of_frozen_head(player: Player, head: Module, hidden: Value) -> list[Value]:
+    """Autocast's copies of a head that is not trained, but for the last chunk's: each chunk makes one and keeps it.
+
+    aten/src/ATen/autocast_mode.cpp, cached_cast, remembers copies of leaves that require a gradient alone.
+    """
+    rules, tape = player.rules, player.tape
+    trained = player.trains_base or head.name in rules.saved_modules
+    if trained or not rules.autocast or not hidden.needs_gradient or rules.framework == "torchtitan":
+        return []
+    copies: list[Value] = []
+    for _ in range(rules.loss_chunks - 1):
+        copy = tape.value(AUTOCAST_COPY, constant(head.weight_elements), rules.compute_width, False)
+        kind = tape.storages[copy.storage]
+        tape.storages[copy.storage] = StorageClass(kind.what, kind.bytes, "temporaries")
+        tape.record("autocast", copy, reads=())
+        copies.append(copy)
+    return copies
+
+
+def _keep_with_head(player: Player, head: Module, kept: list[Value]) -> None:
+    """Has the head's product keep the values until its backward."""
+    if not kept:
+        return
+    operations = player.tape.operations
+    position = next(i for i, operation in reversed(list(enumerate(operations))) if operation.name == head.name)
+    known = operations[position]
+    operations[position] = replace(known, saves=(*known.saves, *(value.storage for value in kept)))
 
 
 def _add_head_gradients(player: Player, head: Module) -> None:

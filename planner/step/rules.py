@@ -137,11 +137,12 @@ class StepRules:
     def quantises(self, module: Module) -> bool:
         """Whether bitsandbytes stores this module in 4 or 8 bit: every nn.Linear but the output head.
 
-        Source: transformers/integrations/bitsandbytes.py `replace_with_bnb_linear` with the default
-        modules_to_not_convert, which holds the output embedding. litgpt leaves nothing out: Lightning's
-        BitsandbytesPrecision converts every nn.Linear (lightning/fabric/plugins/precision/bitsandbytes.py).
+        Source: transformers/integrations/bitsandbytes.py `replace_with_bnb_linear`, which takes nn.Linear itself (so
+        that Falcon's FalconLinear stays as it is), with the default modules_to_not_convert, which holds the output
+        embedding. litgpt leaves nothing out: Lightning's BitsandbytesPrecision converts every nn.Linear
+        (lightning/fabric/plugins/precision/bitsandbytes.py).
         """
-        left_out = module.component == "lm_head" and self.framework != "litgpt"
+        left_out = (module.component == "lm_head" or module.subclassed) and self.framework != "litgpt"
         return self.scheme is not None and module.kind == "linear" and not left_out
 
 

@@ -5,7 +5,8 @@ Source: transformers models/falcon; arXiv 2311.16867.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import TypeVar
 
 from planner.architecture.blocks import (
     activation_of,
@@ -21,7 +22,9 @@ from planner.architecture.blocks import (
 )
 from planner.architecture.config import MAXIMUM_HEADS, Config
 from planner.architecture.reader import Reader
-from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Stack, layer_norm
+from planner.architecture.spec import Attention, Layer, Mlp, ModelSpec, Module, Stack, layer_norm
+
+Block = TypeVar("Block", Attention, Mlp)
 
 
 def _key_value_heads(config: Config, heads: int, new: bool) -> int:
@@ -59,6 +62,13 @@ def _joined(config: Config, hidden: int, new: bool, attention: Attention, mlp: M
     return parallel_layer(attention, mlp, layer_norm("input_layernorm", hidden))
 
 
+def _own_class(block: Block) -> Block:
+    """The block with its projections as FalconLinear, a class over nn.Linear."""
+    held = {field.name: getattr(block, field.name) for field in fields(block)}
+    own = {name: replace(value, subclassed=True) for name, value in held.items() if isinstance(value, Module)}
+    return replace(block, **own)
+
+
 def read_falcon(config: Config) -> ModelSpec:
     """model_type falcon: `new_decoder_architecture` tells 40B and 180B from 7B."""
     hidden = config.integer("hidden_size")
@@ -68,7 +78,7 @@ def read_falcon(config: Config) -> ModelSpec:
     mlp = plain_mlp(
         hidden, intermediate, bias=bias, activation=activation_of(config, "gelu", "activation"), names=names
     )
-    layer = _joined(config, hidden, new, _attention(config, hidden, new, bias), mlp)
+    layer = _joined(config, hidden, new, _own_class(_attention(config, hidden, new, bias)), _own_class(mlp))
     return language_model(
         config,
         Stack("text", hidden, runs_of([layer] * config.layers()), after=(layer_norm("ln_f", hidden),)),
