@@ -453,7 +453,7 @@ DRAWN: dict[str, Callable[[Draw], Values]] = {
     "glm4": lambda draw: widths(draw) | head_width(draw) | biases(draw, "attention_bias"),
     "nemotron": lambda draw: widths(draw) | head_width(draw) | biases(draw, "attention_bias", "mlp_bias"),
     "minicpm3": minicpm3,
-    "internlm3": lambda draw: widths(draw) | head_width(draw) | biases(draw, "attention_bias", "mlp_bias"),
+    "internlm3": lambda draw: widths(draw) | head_width(draw) | dict.fromkeys(("bias", "qkv_bias"), flag(draw)),
     "exaone4": exaone4,
     "ernie4_5": lambda draw: widths(draw) | head_width(draw) | biases(draw, "use_bias"),
     "arcee": llama,
