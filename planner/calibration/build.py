@@ -95,8 +95,8 @@ def build_model(config: dict[str, Any], settings: TraceSettings, device: Device)
     return model
 
 
-def attention_name(library_config: Any, settings: TraceSettings) -> str:
-    """The key in transformers' attention table; flash attention is the package's own."""
+def attention_name(library_config: Any, settings: TraceSettings) -> str | dict[str, str]:
+    """The key in transformers' attention table, one for each part of a model; flash attention is a package's own."""
     if settings.attention == "flash_attention":
         return "flash_attention_2"
     return traced_attention(library_config, settings)
