@@ -43,7 +43,8 @@ from app.jobs.handed_over import HandedOver
 from app.jobs.service import JobService
 from app.pace import all_paces
 from app.plans import Plans
-from app.problems import Problem, from_parameters, shorten
+from app.problems import Problem, shorten
+from app.refusals import from_parameters
 from app.reports.service import Reports
 from app.responses import PROBLEM_RESPONSES, respond
 from app.settings import Settings
@@ -58,6 +59,13 @@ from app.web.configs import ConfigStore
 
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 """An answer is some thousand objects in no cycle, which the default of 700 would look through several times over."""
+_API = (
+    estimates, searches, verifications, differences, jobs, calibrations, reports, catalog, adapters, offers, software,
+)  # fmt: skip
+_PAGES = (
+    pages, verification, job_pages, compare, report_pages, calibration_pages, software_page, offers_page, search_page,
+    accuracy, claims, differ, machine,
+)  # fmt: skip
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
@@ -83,6 +91,28 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         separate_input_output_schemas=False,
         lifespan=_lifespan,
     )
+    _equip(application, settings, plans)
+    for module in (health, metrics):
+        application.include_router(module.router)
+    for module in _API:
+        application.include_router(module.router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
+    for module in _PAGES:
+        application.include_router(module.router)
+    application.mount("/static", _Static(directory=assets_directory("static")))
+    _describe(application)
+    _answer_errors(application)
+    application.add_middleware(HotRoute)
+    application.add_middleware(
+        Guard,
+        respond=respond,
+        loopback_only=is_loopback(settings.host),
+        allowed_hosts=settings.allowed_hosts,
+    )
+    return application
+
+
+def _equip(application: FastAPI, settings: Settings, plans: Plans | None) -> None:
+    """What the routes find in the application's state."""
     application.state.database = OpenedDatabase(settings)
     application.state.plans = plans or Plans(settings, calibrations=CalibrationBook(application.state.database))
     application.state.jobs = JobService(application.state.plans, application.state.database)
@@ -95,38 +125,6 @@ def create_app(settings: Settings | None = None, plans: Plans | None = None) -> 
         application.state.plans, application.state.database, application.state.jobs.get, machine_label
     )
     application.state.site = pages.Site(product_version(), machine_label, settings.local_directories)
-    application.include_router(health.router)
-    application.include_router(metrics.router)
-    routers = (
-        estimates, searches, verifications, differences, jobs, calibrations, reports, catalog, adapters, offers,
-        software,
-    )  # fmt: skip
-    for router in (module.router for module in routers):
-        application.include_router(router, prefix="/api/v1", responses=PROBLEM_RESPONSES)
-    application.include_router(pages.router)
-    application.include_router(verification.router)
-    application.include_router(job_pages.router)
-    application.include_router(compare.router)
-    application.include_router(report_pages.router)
-    application.include_router(calibration_pages.router)
-    application.include_router(software_page.router)
-    application.include_router(offers_page.router)
-    application.include_router(search_page.router)
-    application.include_router(accuracy.router)
-    application.include_router(claims.router)
-    application.include_router(differ.router)
-    application.include_router(machine.router)
-    application.mount("/static", _Static(directory=assets_directory("static")))
-    _describe(application)
-    _answer_errors(application)
-    application.add_middleware(HotRoute)
-    application.add_middleware(
-        Guard,
-        respond=respond,
-        loopback_only=is_loopback(settings.host),
-        allowed_hosts=settings.allowed_hosts,
-    )
-    return application
 
 
 def _describe(application: FastAPI) -> None:

@@ -17,7 +17,8 @@ from app.calibrations import CalibrationBook
 from app.db.opened import OpenedDatabase
 from app.hub import MAXIMUM_CONFIG_BYTES, HubClient, HubConfig, parse_config
 from app.machines import ThisMachine
-from app.problems import Problem, from_validation
+from app.problems import Problem
+from app.refusals import from_validation
 from app.remote_code import code_warnings, with_code_warning
 from planner.architecture.config import ConfigError, UnknownModelType
 from planner.catalog.models import UnknownModel, model, nearest_models

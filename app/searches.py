@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from app.knobs import knobs_by_name
 from app.plans import Plans
-from app.problems import Problem, from_validation
+from app.problems import Problem
+from app.refusals import from_validation
 from app.web.numbers import plain
 from planner.architecture.spec import ModelSpec
 from planner.contract import EstimateRequest, MachineRequest, ModelReference

@@ -8,7 +8,8 @@ from fastapi import Request
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from app.problems import Problem, from_validation
+from app.problems import Problem
+from app.refusals import from_validation
 from planner.contract import EstimateRequest
 
 

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.body import read_json
 from app.api.estimates import REQUEST_SCHEMA, as_json
 from app.plans import Plans
-from app.problems import from_validation
+from app.refusals import from_validation
 from planner.contract import EstimateRequest
 from planner.observed import MAXIMUM_CHARACTERS, Explanation
 

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.body import parse_request, read_json
 from app.plans import Plans
-from app.problems import Problem, ProblemDocument, from_validation
+from app.problems import Problem, ProblemDocument
+from app.refusals import from_validation
 from planner.contract import Answer, EstimateRequest
 
 MAXIMUM_BATCH = 256

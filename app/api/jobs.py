@@ -17,7 +17,8 @@ from app.api.body import parse_request, read_json
 from app.api.estimates import REQUEST_SCHEMA
 from app.jobs.service import AS_DEEP_AS_FITS, JobService, Order
 from app.jobs.spec import FINAL_STATES, FailureKind, JobKind, JobState
-from app.problems import Problem, from_validation
+from app.problems import Problem
+from app.refusals import from_validation
 from app.responses import problem_response
 from planner.contract import EstimateRequest
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.problems import Problem, Violation, from_validation
+from app.problems import Problem, Violation
+from app.refusals import from_validation
 from app.reports.evidence import Wanted, parse_wanted
 from planner.contract import Answer, EstimateRequest
 

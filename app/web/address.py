@@ -14,7 +14,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from app.knobs import flatten, knobs_by_name, unflatten
-from app.problems import Problem, listed, shorten
+from app.problems import Problem, shorten
+from app.refusals import listed
 from planner.contract import SCHEMA_VERSION, EstimateRequest
 
 _MODEL_NAMES = ("model", "revision", "config")

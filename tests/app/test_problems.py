@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from app.problems import KINDS, Problem, from_validation, shorten
+from app.problems import KINDS, Problem, shorten
+from app.refusals import from_validation
 from app.reports.document import MAXIMUM_PLANS, MINIMUM_PLANS, parse_report
 from planner.contract import EstimateRequest
 
