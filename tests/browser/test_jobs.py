@@ -63,7 +63,7 @@ def test_the_page_follows_the_job_by_itself_through_a_cut_to_its_result(
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(address + PLAN)
     page.get_by_role("button", name="Measure this plan").click()
-    expect(page.locator("#state")).to_have_text("Queued")
+    expect(page.locator("#state")).to_have_text("Waiting for hardware")
     run = begin(jobs, page)
     jobs.report(run, [{"event": "phase", "phase": "warm_up", "message": ""}, sample(1, 0.5)])
     expect(page.locator("#state")).to_have_text("Running")
