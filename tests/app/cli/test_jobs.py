@@ -44,8 +44,13 @@ def start(directory: Path, *words: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "TRAINFIT_DATA_DIR": str(directory), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", program, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        text=True, preexec_fn=listen_to_ctrl_c,  # noqa: PLW1509
     )  # fmt: skip
+
+
+def listen_to_ctrl_c() -> None:
+    """A shell's background command ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_plan_is_measured_and_followed(fleet: Fleet) -> None:
