@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Status = Literal["modelled", "part", "not_modelled"]
-STATUSES: Final = ("modelled", "part", "not_modelled")
+STATUSES: Final = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from planner.architecture.spec import (
     Mlp,
     ModelSpec,
     Module,
-    Opaque,
     Parallel,
     Stack,
     Sublayer,
@@ -181,11 +180,6 @@ def pre_norm_layer(hidden: int, attention: Mixer | Sublayer, feed_forward: Mixer
         else Sublayer(feed_forward, rms_norm("post_attention_layernorm", hidden))
     )
     return Layer((first, second))
-
-
-def not_described(layer: Layer, what: str) -> Layer:
-    """The layer with a mark that its forward pass does more than its blocks say, so that its step is refused."""
-    return replace(layer, sublayers=(*layer.sublayers, Sublayer(Opaque(what, ()))))
 
 
 def token_embedding(config: Config) -> Module:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 
+from app.jobs.runner.run import run
 from app.jobs.spec import JobResult, JobSpec, PhaseEvent, SampleEvent
 from planner.contract import MachineRequest
 from planner.hardware import Machine, resolve_machine
@@ -165,3 +166,16 @@ def test_a_plan_is_verified_as_the_fork_server_would(tmp_path: Path):
     assert result.verification["evidence"]["tier"] == "verified"
     assert [event["phase"] for event in events] == ["import", "build", "trace", "trace", "compare", "write"]
     assert events[2]["message"] == "2 of 8 layers"
+
+
+def test_a_verification_that_reaches_its_cap_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr("app.jobs.verification.work", full)
+    file = tmp_path / "spec.json"
+    file.write_text(spec(kind="verify").model_dump_json())
+    assert run(file, tmp_path / "out") == 0
+    result = JobResult.model_validate_json((tmp_path / "out" / "result.json").read_text())
+    assert (result.outcome, result.failure_kind) == ("failed", "oom_host")
+    assert result.message == "the verification reached its memory cap"

@@ -1,22 +1,18 @@
 """The same peak as torch's own tracker, and as the allocator's events of a real step on this CPU."""
 
-import gc
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from planner.verify.build import build_model, give_fake_storages
+from benchmarks.mem_tracker import tracker_peak
+from planner.verify.build import build_model
 from planner.verify.settings import TraceSettings
-from planner.verify.step import TrainingStep
+from planner.verify.step import TrainingStep, no_garbage_collection
 from planner.verify.storages import StorageTracker
-from planner.verify.target import unpacked_rows
 from planner.verify.trace import trace_step
 from tests.planner.verify import tiny
 
@@ -27,16 +23,6 @@ pytestmark = pytest.mark.slow
 ON_CPU = TraceSettings(target="cpu", rounding_bytes=1, sequence_length=256, micro_batch_size=2, lora_rank=4)
 FLOAT32 = replace(ON_CPU, weights_dtype="float32", compute_dtype="float32")
 MARK_BYTES = 7_777_777
-
-
-@contextmanager
-def without_collection() -> Generator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def give_real_storages(model: nn.Module) -> None:
@@ -66,7 +52,7 @@ class RealStep(TrainingStep):
 def measured_peak(config: dict[str, Any], settings: TraceSettings) -> int:
     """The highest sum of the CPU allocator's events in the second step of a real run."""
     model = build_model(config, settings)
-    with without_collection(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with no_garbage_collection(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         give_real_storages(model)
         step = RealStep(model, settings, StorageTracker(1, None))
         step.run()
@@ -110,19 +96,3 @@ def test_torchs_tracker_finds_the_same_peak(settings: TraceSettings) -> None:
     settings = replace(settings, library_scratch=False)
     traced = trace_step(tiny.LLAMA, settings).peak_bytes
     assert traced == pytest.approx(tracker_peak(tiny.LLAMA, settings), rel=0.001)
-
-
-def tracker_peak(config: dict[str, Any], settings: TraceSettings) -> int:
-    from torch.distributed._tools.mem_tracker import MemTracker
-
-    model = build_model(config, settings)
-    with without_collection(), FakeTensorMode(), unpacked_rows():
-        give_fake_storages(model)
-        step = TrainingStep(model, settings, StorageTracker(1, None))
-        tracker = MemTracker()
-        tracker.track_external(model, *step.optimizers)
-        with tracker:
-            step.run()
-            tracker.reset_mod_stats()
-            step.run()
-    return max(device["Total"] for device in tracker.get_tracker_snapshot("peak").values())
